@@ -1,0 +1,14 @@
+# Flags of our own sources: `rille_flags` is linked PRIVATE by every target of ours, and by none
+# that compiles others' code.
+add_library(rille_flags INTERFACE)
+target_compile_options(rille_flags INTERFACE -Wall -Wextra $<$<CONFIG:Release>:-fno-plt>)
+if(RILLE_WERROR)
+  target_compile_options(rille_flags INTERFACE -Werror)
+endif()
+
+if(RILLE_SANITIZE)
+  # LuaJIT itself is not instrumented: what is watched is our code, and every heap block.
+  add_compile_options(-fsanitize=${RILLE_SANITIZE} -fno-sanitize-recover=undefined
+                      -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${RILLE_SANITIZE})
+endif()

@@ -1,0 +1,55 @@
+# Finds what Rille is built with. Whatever is missing is named with the Debian package that has it,
+# all of it in one message.
+set(missing "")
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig)
+if(PkgConfig_FOUND)
+  pkg_check_modules(LUAJIT IMPORTED_TARGET luajit>=2.1)
+  pkg_check_modules(UV IMPORTED_TARGET libuv>=1.44)
+  if(NOT LUAJIT_FOUND)
+    list(APPEND missing "LuaJIT 2.1 (luajit.pc): libluajit-5.1-dev")
+  endif()
+  if(NOT UV_FOUND)
+    list(APPEND missing "libuv 1.44 (libuv.pc): libuv1-dev")
+  endif()
+else()
+  list(APPEND missing "pkg-config: pkg-config")
+endif()
+
+find_program(LUAJIT_EXECUTABLE luajit)
+if(NOT LUAJIT_EXECUTABLE)
+  list(APPEND missing "the luajit command, which compiles the standard library: luajit")
+endif()
+
+find_package(cxxopts 3 CONFIG QUIET)
+if(NOT cxxopts_FOUND)
+  list(APPEND missing "cxxopts 3: libcxxopts-dev")
+endif()
+
+# Debian ships llhttp as C source, to be compiled into the program that uses it.
+find_path(LLHTTP_INCLUDE_DIR llhttp/llhttp.h PATHS /usr/share/include)
+find_path(LLHTTP_SOURCE_DIR llhttp.c PATHS /usr/share/llhttp)
+mark_as_advanced(LLHTTP_INCLUDE_DIR LLHTTP_SOURCE_DIR)
+if(NOT LLHTTP_INCLUDE_DIR OR NOT LLHTTP_SOURCE_DIR)
+  list(APPEND missing "llhttp's sources (llhttp.c, llhttp/llhttp.h): node-llhttp")
+endif()
+
+if(RILLE_TESTS)
+  find_package(Catch2 2.13 CONFIG QUIET)
+  if(NOT Catch2_FOUND)
+    list(APPEND missing "Catch2 2.13 (or configure with -DRILLE_TESTS=OFF): catch2")
+  endif()
+endif()
+
+if(missing)
+  set(packages "")
+  foreach(line IN LISTS missing)
+    string(REGEX REPLACE ".*: " "" package "${line}")
+    list(APPEND packages ${package})
+  endforeach()
+  list(JOIN missing "\n  " missing)
+  list(JOIN packages " " packages)
+  message(FATAL_ERROR "Missing, each with the Debian package that has it:\n  ${missing}\n"
+                      "Install them with: apt-get install ${packages}")
+endif()
