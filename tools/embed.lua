@@ -50,7 +50,8 @@ for i, module in ipairs(modules) do
 end
 -- C++ has no empty arrays: the last entry is never counted.
 out[#out + 1] = "    {nullptr, nullptr, nullptr, 0}};\n"
-out[#out + 1] = ("const std::size_t kEmbeddedModuleCount = %d;\n\n}  // namespace rille\n"):format(#modules)
+out[#out + 1] = ("const std::size_t kEmbeddedModuleCount = %d;\n\n"):format(#modules)
+out[#out + 1] = "}  // namespace rille\n"
 
 local file = assert(io.open(output, "wb"))
 assert(file:write(table.concat(out)))

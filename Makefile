@@ -1,0 +1,70 @@
+# make run [SCRIPT=scripts/tour.lua] [ARGS=…]    installs and builds what is missing, runs a script
+# make test                                      the same, runs all tests
+# make build | bench | asan | valgrind | format | format-check | lint | tidy | clean
+
+SCRIPT ?= scripts/tour.lua
+ARGS ?=
+JOBS ?= 2
+WORKLOADS ?=
+ROUNDS ?= 3
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+# For folders not configured yet; where there is no Ninja, CMake uses make.
+configure = $(if $(shell command -v ninja),CMAKE_GENERATOR=Ninja) cmake --log-level=NOTICE --preset
+
+# Configures and builds a preset in its folder, on stderr, so that `make run` prints what the script
+# prints. A configured folder configures itself again when files come or go.
+define build_preset
+@test -f $(2)/CTestTestfile.cmake || $(configure) $(1) >&2
+@cmake --build $(2) -j $(JOBS) | { grep -v -e '^ninja: no work' -e 'Re-checking glob' >&2 || true; }
+endef
+
+cpp_files = $(shell find runtime bindings tests -name '*.cpp' -o -name '*.hpp' -o -name '*.h')
+
+.PHONY: run build test bench asan valgrind format format-check lint tidy clean
+
+run: build
+	@build/rille $(SCRIPT) $(ARGS)
+
+build:
+	@tools/setup.sh build test
+	$(call build_preset,release,build)
+
+test: build
+	@ctest --test-dir build --output-on-failure -j $(JOBS)
+
+bench: build
+	@bench/run.py --rounds $(ROUNDS) $(WORKLOADS)
+
+asan:
+	@tools/setup.sh build test
+	$(call build_preset,asan,build-asan)
+	@ctest --preset asan -j $(JOBS)
+
+# Valgrind runs programs 20 to 50 times slower: the C++ tests, less those tagged [slow].
+valgrind:
+	@tools/setup.sh build test valgrind
+	$(call build_preset,debug,build-debug)
+	@valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite \
+	  build-debug/tests/rille_tests '~[slow]'
+
+format:
+	@tools/setup.sh lint
+	@clang-format -i $(cpp_files)
+
+format-check:
+	@tools/setup.sh lint
+	@clang-format --dry-run -Werror $(cpp_files)
+
+lint:
+	@tools/setup.sh lint
+	@luacheck --quiet stdlib scripts tests tools
+
+tidy: build
+	@tools/setup.sh tidy
+	@clang-tidy --quiet -p build $(filter runtime/%.cpp bindings/%.cpp,$(cpp_files))
+
+clean:
+	@rm -rf build build-debug build-asan
