@@ -21,7 +21,7 @@ define build_preset
 @cmake --build $(2) -j $(JOBS) | { grep -v -e '^ninja: no work' -e 'Re-checking glob' >&2 || true; }
 endef
 
-cpp_files = $(shell find runtime bindings tests -name '*.cpp' -o -name '*.hpp' -o -name '*.h')
+cpp_files = $(shell find runtime bindings tests bench/load bench/peers -name '*.cpp' -o -name '*.hpp' -o -name '*.[ch]')
 
 .PHONY: run build test bench asan valgrind format format-check lint tidy clean
 
