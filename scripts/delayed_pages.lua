@@ -1,0 +1,20 @@
+-- Two slow pages fetched at once take as long as the slower one.
+-- From "Complete Guide to Asynchronous Programming" (aiohttp). The document asks
+-- httpbin.org/delay/1 and /2; here a server in this script waits as long as its path says, in
+-- tenths of a second.
+local async = require "rille.async"
+local http = require "rille.http"
+
+local function delay(req)
+  async.sleep(tonumber(req.path:match "^/delay/(%d+)$") / 10)
+  return "waited as asked\n"
+end
+
+async.with(http.serve { handler = delay }, function(server)
+  local base = "http://127.0.0.1:" .. server.port
+  local results = async.gather {
+    function() return http.get(base .. "/delay/1"):text() end,
+    function() return http.get(base .. "/delay/2"):text() end,
+  }
+  print(("Fetched %d responses"):format(results.n))
+end)
