@@ -1,0 +1,152 @@
+local async, errors, test = require "rille.async", require "rille.errors", require "support.test"
+
+local function sleep_for_ever() async.sleep(1000) end
+
+test("context makes a resource from a function that yields once", function()
+  local log = test.log()
+  local open = async.context(function(yield, name)
+    log("open", name)
+    yield("value of " .. name)
+    log("close", name)
+  end)
+  test.eq(async.with(open "a", function(value)
+    log(value)
+    return "result"
+  end), "result")
+  test.eq(log, { "open a", "value of a", "close a" })
+end)
+
+test("a context factory makes a fresh resource with each call", function()
+  local log = test.log()
+  local open = async.context(function(yield, name)
+    yield(name)
+    log(name)
+  end)
+  async.with(open "outer", function()
+    async.with(open "inner", function() end)
+  end)
+  async.with(open "again", function() end)
+  test.eq(log, { "inner", "outer", "again" })
+end)
+
+test("a context function may wait before and after its yield", function()
+  local log = test.log()
+  local open = async.context(function(yield)
+    async.sleep(0)
+    yield "value"
+    async.sleep(0)
+    log "closed"
+  end)
+  async.with(open(), function(value)
+    async.sleep(0)
+    log(value)
+  end)
+  test.eq(log, { "value", "closed" })
+end)
+
+test("an error in the body is raised at the yield and goes on", function()
+  local log, mine = test.log(), errors.new("OSError", "mine")
+  local open = async.context(function(yield)
+    local ok, err = pcall(yield, "value")
+    log(ok, rawequal(err, mine))
+    error(err, 0)
+  end)
+  local ok, err = pcall(async.with, open(), function() error(mine) end)
+  assert(not ok and rawequal(err, mine))
+  test.eq(log, { "false true" })
+end)
+
+test("an error that is not caught at the yield is raised unchanged", function()
+  local mine = errors.new("OSError", "mine")
+  local open = async.context(function(yield) yield() end)
+  local ok, err = pcall(async.with, open(), function() error(mine) end)
+  assert(not ok and rawequal(err, mine))
+end)
+
+test("finally around the yield cleans up after an error in the body", function()
+  local log = test.log()
+  local open = async.context(function(yield)
+    async.finally(yield, function()
+      async.sleep(0)
+      log "cleaned up"
+    end)
+  end)
+  test.raises("oops", async.with, open(), function() error "oops" end)
+  test.eq(log, { "cleaned up" })
+end)
+
+test("a context function that swallows an error at its yield suppresses it", function()
+  local open = async.context(function(yield) pcall(yield, "value") end)
+  test.eq(select("#", async.with(open(), function() error "oops" end)), 0)
+end)
+
+test("a context function cannot suppress a cancellation", function()
+  local log = test.log()
+  local open = async.context(function(yield)
+    local ok, err = pcall(yield, "value")
+    log(ok, err.kind)
+    async.sleep(0)
+    log "cleaned up"
+  end)
+  local task = async.spawn(async.with, open(), sleep_for_ever)
+  async.sleep(0)
+  task:cancel()
+  async.wait { task }
+  assert(task:cancelled())
+  test.eq(log, { "false Cancelled", "cleaned up" })
+end)
+
+test("the clean-up of a context runs to its end when its task is cancelled", function()
+  local log = test.log()
+  local open = async.context(function(yield)
+    async.finally(yield, function()
+      test.turns(3)
+      log "cleaned up"
+    end)
+  end)
+  local task = async.spawn(async.with, open(), sleep_for_ever)
+  async.sleep(0)
+  task:cancel()
+  async.wait { task }
+  assert(task:cancelled())
+  test.eq(log, { "cleaned up" })
+end)
+
+test("an error before the yield is raised, and the body does not run", function()
+  local log = test.log()
+  local open = async.context(function() error "oops" end)
+  test.raises("oops", async.with, open(), function() log "body" end)
+  test.eq(log, {})
+end)
+
+test("an error after the yield is raised", function()
+  local open = async.context(function(yield)
+    yield()
+    error "oops"
+  end)
+  test.raises("oops", async.with, open(), function() end)
+end)
+
+test("a context function that does not yield is an error, and the body does not run", function()
+  local log = test.log()
+  local open = async.context(function() end)
+  test.raises("yield", async.with, open(), function() log "body" end)
+  test.eq(log, {})
+end)
+
+test("a context function that yields twice is an error", function()
+  local log = test.log()
+  local open = async.context(function(yield)
+    yield()
+    yield()
+  end)
+  test.raises("yield", async.with, open(), function() log "body" end)
+  test.eq(log, { "body" })
+end)
+
+test("context names its wrong argument, itself and the caller's line", function()
+  test.blames_caller(
+    "bad argument #1 to 'context' (function expected, got nil)",
+    function() async.context(nil) end
+  )
+end)

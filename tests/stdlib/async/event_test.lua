@@ -1,0 +1,91 @@
+local async, test = require "rille.async", require "support.test"
+
+test("an event starts cleared, can be set and cleared", function()
+  local event = async.Event()
+  test.eq(event:is_set(), false)
+  event:set()
+  test.eq(event:is_set(), true)
+  event:set()
+  test.eq(event:is_set(), true)
+  event:clear()
+  test.eq(event:is_set(), false)
+end)
+
+test("wait on a set event does not give the turn away", function()
+  local event, log = async.Event(), test.log()
+  event:set()
+  local other = async.spawn(log, "other")
+  event:wait()
+  log "waited"
+  other:await()
+  test.eq(log, { "waited", "other" })
+end)
+
+test("set wakes all who wait, in the order in which they came", function()
+  local event, log, tasks = async.Event(), test.log(), {}
+  for i = 1, 3 do
+    tasks[i] = async.spawn(function()
+      event:wait()
+      log(i)
+    end)
+  end
+  async.sleep(0)
+  test.eq(log, {})
+  event:set()
+  async.wait(tasks)
+  test.eq(log, { "1", "2", "3" })
+end)
+
+test("who waited when the event was set is woken, even if it is cleared at once", function()
+  local event = async.Event()
+  local task = async.spawn(event.wait, event)
+  async.sleep(0)
+  event:set()
+  event:clear()
+  task:await()
+  test.eq(event:is_set(), false)
+end)
+
+test("a cleared event makes tasks wait again", function()
+  local event = async.Event()
+  event:set()
+  event:clear()
+  local task = async.spawn(event.wait, event)
+  test.turns(3)
+  assert(not task:done())
+  event:set()
+  task:await()
+end)
+
+test("a cancelled waiter of an event does not keep the others from waking", function()
+  local event = async.Event()
+  local first, second = async.spawn(event.wait, event), async.spawn(event.wait, event)
+  async.sleep(0)
+  first:cancel()
+  event:set()
+  second:await()
+  async.wait { first }
+  assert(first:cancelled())
+end)
+
+test("a waiter that was woken by the event before it was cancelled goes on to its next wait", function()
+  local event, log = async.Event(), test.log()
+  local task = async.spawn(function()
+    event:wait()
+    log "woken"
+    async.sleep(0)
+    log "not reached"
+  end)
+  async.sleep(0)
+  event:set()
+  task:cancel()
+  async.wait { task }
+  assert(task:cancelled())
+  test.eq(log, { "woken" })
+end)
+
+test("a callback may set an event", function()
+  local event = async.Event()
+  async.call_soon(event.set, event)
+  event:wait()
+end)
