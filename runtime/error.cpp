@@ -1,0 +1,46 @@
+#include "error.h"
+
+#include <rille/module.h>
+
+namespace {
+
+// Pushes a function of rille.errors.
+void push_constructor(lua_State* L, const char* name) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "rille.errors");
+  lua_getfield(L, -1, name);
+  lua_remove(L, -2);
+}
+
+void push_text(lua_State* L, const char* text) {
+  if (text) {
+    lua_pushstring(L, text);
+  } else {
+    lua_pushnil(L);
+  }
+}
+
+}  // namespace
+
+namespace rille {
+
+void push_error(lua_State* L, const char* kind, const char* message) {
+  push_constructor(L, "new");
+  lua_pushstring(L, kind);
+  lua_pushstring(L, message);
+  lua_call(L, 2, 1);
+}
+
+}  // namespace rille
+
+extern "C" void rille_push_os_error(lua_State* L, int status, const char* syscall, const char* path,
+                                    const char* dest, const char* address) {
+  push_constructor(L, "os_error");
+  lua_pushstring(L, uv_err_name(status));
+  lua_pushinteger(L, -status);
+  lua_pushstring(L, uv_strerror(status));
+  push_text(L, syscall);
+  push_text(L, path);
+  push_text(L, dest);
+  push_text(L, address);
+  lua_call(L, 7, 1);
+}

@@ -1,0 +1,168 @@
+// The executable: a host like any other, with cxxopts.
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <cxxopts.hpp>
+#include <exception>
+#include <iostream>
+#include <rille/rille.hpp>
+#include <string>
+#include <vector>
+
+namespace {
+
+// ---- SIGINT and SIGTERM ------------------------------------------------------------------------
+// The first cancels the main task, so that clean-up runs. The second ends the process at once, even
+// in clean-up, and even while Lua runs without waiting: so it is seen to in the handler itself.
+
+volatile sig_atomic_t signals_seen = 0;
+volatile sig_atomic_t first_signal = 0;
+uv_async_t* signal_wakeup = nullptr;
+
+void on_signal(int number) {
+  signals_seen = signals_seen + 1;
+  if (signals_seen > 1) {
+    signal(number, SIG_DFL);
+    raise(number);
+    return;
+  }
+  first_signal = number;
+  uv_async_send(signal_wakeup);  // the one function of libuv that a handler may call
+}
+
+const char* signal_name(int number) { return number == SIGINT ? "SIGINT" : "SIGTERM"; }
+
+class SignalWatch {
+ public:
+  explicit SignalWatch(rille::Runtime* runtime) {
+    signal_wakeup = new uv_async_t;
+    signal_wakeup->data = runtime;
+    uv_async_init(runtime->loop(), signal_wakeup, [](uv_async_t* wakeup) {
+      static_cast<rille::Runtime*>(wakeup->data)->cancel_main(signal_name(first_signal));
+    });
+    uv_unref(reinterpret_cast<uv_handle_t*>(signal_wakeup));
+    struct sigaction action = {};
+    action.sa_handler = on_signal;
+    sigemptyset(&action.sa_mask);
+    // uv_async_send may be interrupted by the second signal; SA_NODEFER lets that one through.
+    action.sa_flags = SA_RESTART | SA_NODEFER;
+    sigaction(SIGINT, &action, nullptr);
+    sigaction(SIGTERM, &action, nullptr);
+  }
+};
+
+// ---- the command line --------------------------------------------------------------------------
+
+struct CommandLine {
+  rille::Options options;
+  std::string script;
+  std::string code;
+  bool has_code = false;
+};
+
+// Options that take a value of their own: what follows them is not the script.
+bool takes_value(const char* arg) { return std::strcmp(arg, "-e") == 0; }
+
+// Options behind the script's name are the script's, so argv is parted before it is parsed.
+int script_position(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const char* a = argv[i];
+    if (std::strcmp(a, "--") == 0) return i;
+    if (a[0] != '-' || a[1] == '\0') return i;
+    if (takes_value(a)) ++i;
+  }
+  return argc;
+}
+
+[[noreturn]] void usage_error(const std::string& what) {
+  std::cerr << "rille: " << what << "\nTry 'rille --help'.\n";
+  std::exit(2);
+}
+
+CommandLine parse(int argc, char** argv) {
+  cxxopts::Options spec("rille", "Runs async Lua programs.");
+  spec.custom_help("[options] [script.lua | -] [arguments...]");
+  spec.add_options()("e,execute", "Run CODE", cxxopts::value<std::string>(), "CODE")(
+      "debug", "Report what holds the loop up, lock orders that can deadlock, tasks destroyed while "
+               "pending; also with RILLE_DEBUG=1")("version", "Print the version")(
+      "h,help", "Print this help");
+  int position = script_position(argc, argv);
+  CommandLine line;
+  try {
+    auto parsed = spec.parse(position, argv);
+    if (parsed.count("help")) {
+      std::cout << spec.help();
+      std::exit(0);
+    }
+    if (parsed.count("version")) {
+      std::cout << "Rille " << rille::version() << "\n";
+      std::exit(0);
+    }
+    line.options.debug = parsed.count("debug") > 0;
+    if (parsed.count("execute")) {
+      line.code = parsed["execute"].as<std::string>();
+      line.has_code = true;
+    }
+  } catch (const std::exception& e) {
+    usage_error(e.what());
+  }
+  const char* debug = std::getenv("RILLE_DEBUG");
+  if (debug && *debug && std::strcmp(debug, "0") != 0) line.options.debug = true;
+
+  if (position < argc && std::strcmp(argv[position], "--") == 0) ++position;
+  line.options.program = argv[0];
+  if (!line.has_code) {
+    line.script = position < argc ? argv[position++] : "-";
+    if (line.script != "-") line.options.script = line.script;
+  }
+  for (; position < argc; ++position) line.options.args.emplace_back(argv[position]);
+  return line;
+}
+
+// Ends by the signal's default disposition, so that a parent sees the signal.
+void die_of(int number) {
+  std::fflush(nullptr);
+  signal(number, SIG_DFL);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, number);
+  sigprocmask(SIG_UNBLOCK, &set, nullptr);
+  kill(getpid(), number);
+}
+
+int run(const CommandLine& line) {
+  rille::Runtime runtime(line.options);
+  SignalWatch watch(&runtime);
+  rille::Outcome outcome = line.has_code ? runtime.run_string(line.code, "=(command line)")
+                                         : runtime.run_file(line.script);
+  int status = 0;
+  if (runtime.exit_status() >= 0) {
+    status = runtime.exit_status();
+  } else if (outcome.kind == rille::Outcome::kCancelled && signals_seen > 0) {
+    die_of(first_signal);
+  } else if (outcome.kind != rille::Outcome::kDone) {
+    std::fflush(stdout);
+    std::cerr << "rille: " << outcome.message << std::endl;
+    status = 1;
+  }
+  if (status == 0 && runtime.exit_status() < 0 && outcome.lost_errors > 0) status = 1;
+  // Threads of libuv's pool may be blocked for good: exit() would wait for them.
+  std::cout.flush();
+  std::fflush(nullptr);
+  _exit(status);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);
+  try {
+    return run(parse(argc, argv));
+  } catch (const std::exception& e) {
+    std::cerr << "rille: " << e.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,42 @@
+// The part of module.h that registers functions.
+#include <rille/module.h>
+
+namespace {
+
+// Wraps a waiting function, which gives its error first, in one that raises it.
+void push_wrapper(lua_State* L, lua_CFunction f) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "rille.wrap");
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "rille.core.wrap");
+    lua_call(L, 1, 1);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "rille.wrap");
+  }
+  lua_pushcfunction(L, f);
+  lua_getfield(L, LUA_REGISTRYINDEX, "rille.transparent");
+  lua_pushvalue(L, -2);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+  lua_call(L, 1, 1);
+}
+
+}  // namespace
+
+extern "C" void rille_newlib_abi(lua_State* L, const rille_reg* functions, int abi) {
+  if (abi != RILLE_ABI_VERSION) {
+    luaL_error(L, "module was built for version %d of Rille's interface, this is version %d", abi,
+               RILLE_ABI_VERSION);
+  }
+  lua_newtable(L);
+  for (const rille_reg* r = functions; r->name; ++r) {
+    if (r->flags & RILLE_WAITS) {
+      push_wrapper(L, r->function);
+    } else {
+      lua_pushcfunction(L, r->function);
+    }
+    lua_setfield(L, -2, r->name);
+  }
+}

@@ -1,0 +1,225 @@
+// One Lua state and one loop: start-up, a script from beginning to end, shut-down.
+#include <rille/module.h>
+#include <rille/rille.hpp>
+
+#include <cstring>
+#include <lua.hpp>
+#include <stdexcept>
+
+#include "scheduler.h"
+#include "searchers.h"
+#include "upvalues.h"
+
+namespace rille {
+
+const char* version() { return RILLE_VERSION; }
+
+struct Runtime::Impl {
+  uv_loop_t loop;
+  lua_State* L = nullptr;
+  std::unique_ptr<Scheduler> scheduler;
+  int exit_status = -1;
+  bool closed = false;
+
+  explicit Impl(const Options& options);
+  Outcome run(int loaded);
+  bool call_main(const char* function, int nargs, int nresults);
+  void close();
+};
+
+namespace {
+
+int open_libraries(lua_State* L) {
+  luaL_openlibs(L);
+  return 0;
+}
+
+// Sets the globals `rille` and `arg`, and package.path.
+int set_globals(lua_State* L) {
+  auto* options = static_cast<const Options*>(lua_touserdata(L, 1));
+  lua_newtable(L);
+  lua_pushstring(L, version());
+  lua_setfield(L, -2, "version");
+  lua_createtable(L, static_cast<int>(options->args.size()), 0);
+  lua_createtable(L, static_cast<int>(options->args.size()), 2);
+  int i = 0;
+  for (const std::string& a : options->args) {
+    ++i;
+    lua_pushlstring(L, a.data(), a.size());
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, -4, i);
+    lua_rawseti(L, -2, i);
+  }
+  lua_pushlstring(L, options->script.data(), options->script.size());
+  lua_rawseti(L, -2, 0);
+  lua_pushlstring(L, options->program.data(), options->program.size());
+  lua_rawseti(L, -2, -1);
+  lua_setglobal(L, "arg");
+  lua_setfield(L, -2, "args");
+  lua_pushvalue(L, -1);
+  lua_setglobal(L, "rille");
+  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+  lua_insert(L, -2);
+  lua_setfield(L, -2, "rille");
+  if (!options->script.empty()) {
+    std::size_t slash = options->script.rfind('/');
+    std::string folder = slash == std::string::npos ? "." : options->script.substr(0, slash);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder.c_str(), folder.c_str(),
+                    lua_tostring(L, -1));
+    lua_setfield(L, -3, "path");
+  }
+  return 0;
+}
+
+// Loads stdlib/core in its order; leaves rille.core.main in the registry.
+int load_core(lua_State* L) {
+  auto* s = static_cast<Scheduler*>(lua_touserdata(L, 1));
+  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+  int loaded = lua_gettop(L);
+  s->open(L);
+  lua_setfield(L, loaded, "rille.core.scheduler");
+  install_searchers(L);
+  auto require = [&](const char* name) {
+    lua_getglobal(L, "require");
+    lua_pushstring(L, name);
+    lua_call(L, 1, 1);
+  };
+  require("rille.errors");
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.errors");
+  require("rille.core.main");
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.main");
+  return 0;
+}
+
+[[noreturn]] void fail(lua_State* L) {
+  const char* message = lua_tostring(L, -1);
+  throw std::runtime_error(message ? message : "unknown error");
+}
+
+}  // namespace
+
+Runtime::Impl::Impl(const Options& options) {
+  uv_loop_init(&loop);
+  L = luaL_newstate();
+  if (!L) throw std::bad_alloc();
+  scheduler = std::make_unique<Scheduler>(L, &loop);
+  if (lua_cpcall(L, open_libraries, nullptr) != 0 ||
+      lua_cpcall(L, load_core, scheduler.get()) != 0 ||
+      lua_cpcall(L, set_globals, const_cast<Options*>(&options)) != 0) {
+    fail(L);
+  }
+  lua_pushlightuserdata(L, &exit_status);
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.exit_status");
+  if (options.debug) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "rille.async");
+    if (lua_pcall(L, 1, 1, 0) != 0) fail(L);
+    lua_getfield(L, -1, "set_debug");
+    lua_pushboolean(L, 1);
+    if (lua_pcall(L, 1, 0, 0) != 0) fail(L);
+    lua_pop(L, 1);
+  }
+}
+
+// Calls rille.core.main's function with the values on top of the stack.
+bool Runtime::Impl::call_main(const char* function, int nargs, int nresults) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "rille.main");
+  lua_getfield(L, -1, function);
+  lua_remove(L, -2);
+  lua_insert(L, -1 - nargs);
+  if (lua_pcall(L, nargs, nresults, 0) == 0) return true;
+  std::fprintf(stderr, "rille: %s\n", lua_tostring(L, -1));
+  lua_pop(L, 1);
+  return false;
+}
+
+// Runs the function on top of the stack, with the script's arguments.
+Outcome Runtime::Impl::run(int loaded) {
+  Outcome outcome;
+  if (loaded != 0) {
+    outcome.kind = Outcome::kFailed;
+    outcome.message = lua_tostring(L, -1);
+    lua_settop(L, 0);
+    return outcome;
+  }
+  int nargs = 0;
+  lua_getglobal(L, "rille");
+  lua_getfield(L, -1, "args");
+  lua_remove(L, -2);
+  int args = lua_gettop(L);
+  nargs = static_cast<int>(lua_objlen(L, args));
+  luaL_checkstack(L, nargs + 8, "too many arguments");
+  for (int i = 1; i <= nargs; ++i) lua_rawgeti(L, args, i);
+  lua_remove(L, args);
+  if (!call_main("start", nargs + 1, 0)) {
+    outcome.kind = Outcome::kFailed;
+    return outcome;
+  }
+  scheduler->run();
+
+  // What the script left running may clean up, and what that leaves too.
+  while (call_main("cancel_rest", 0, 1)) {
+    bool any = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    if (!any) break;
+    if (!scheduler->run()) {
+      call_main("report_destroyed", 0, 0);
+      break;
+    }
+  }
+
+  if (call_main("outcome", 0, 3)) {
+    std::string kind = lua_tostring(L, -3);
+    if (kind != "done") {
+      outcome.kind = kind == "failed" ? Outcome::kFailed : Outcome::kCancelled;
+      outcome.message = lua_isstring(L, -1) ? lua_tostring(L, -1) : "";
+      if (kind == "cancelled" && lua_istable(L, -2)) {
+        lua_getfield(L, -2, "reason");
+        if (lua_isstring(L, -1)) outcome.reason = lua_tostring(L, -1);
+      }
+    }
+    lua_settop(L, 0);
+  }
+  if (call_main("flush_lost", 0, 1)) {
+    outcome.lost_errors = static_cast<int>(lua_tointeger(L, -1));
+    lua_pop(L, 1);
+  }
+  return outcome;
+}
+
+void Runtime::Impl::close() {
+  if (closed) return;
+  closed = true;
+  scheduler->close();
+  lua_close(L);
+  // Handles of objects that the state owned are closing now; let their callbacks free them.
+  uv_run(&loop, UV_RUN_DEFAULT);
+  uv_loop_close(&loop);
+}
+
+Runtime::Runtime(Options options) : impl_(std::make_unique<Impl>(options)) {}
+
+Runtime::~Runtime() { close(); }
+
+Outcome Runtime::run_file(const std::string& path) {
+  return impl_->run(luaL_loadfile(impl_->L, path == "-" ? nullptr : path.c_str()));
+}
+
+Outcome Runtime::run_string(std::string_view code, const std::string& chunk_name) {
+  return impl_->run(luaL_loadbuffer(impl_->L, code.data(), code.size(), chunk_name.c_str()));
+}
+
+void Runtime::cancel_main(std::string_view reason) {
+  lua_pushlstring(impl_->L, reason.data(), reason.size());
+  impl_->call_main("cancel", 1, 0);
+}
+
+uv_loop_t* Runtime::loop() const { return &impl_->loop; }
+
+int Runtime::exit_status() const { return impl_->exit_status; }
+
+void Runtime::close() { impl_->close(); }
+
+}  // namespace rille

@@ -1,0 +1,503 @@
+#include "scheduler.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "upvalues.h"
+#include "waiter.h"
+
+namespace rille {
+
+namespace {
+
+constexpr uint32_t kScopeTarget = 0x80000000u;  // tag of a timer's target
+constexpr int kLongestTimeoutMs = 0x7fffffff;
+constexpr double kPollInterval = 200e-6;  // seconds between polls that batches aim at
+constexpr int kLongestBatch = 1024;
+constexpr double kTicketBase = 4194304;  // tickets and scope ids: number * 2^22 + index
+
+const char kSchedulerKey = 0;
+
+}  // namespace
+
+void Scheduler::Ring::grow() {
+  std::vector<uint32_t> bigger(items.size() * 2);
+  for (uint32_t i = 0; i < count; ++i) bigger[i] = items[(head + i) & (items.size() - 1)];
+  items = std::move(bigger);
+  head = 0;
+}
+
+void Scheduler::Ring::remove(uint32_t v) {
+  for (uint32_t n = count; n > 0; --n) {
+    uint32_t item = pop();
+    if (item != v) push(item);
+  }
+}
+
+Scheduler::Scheduler(lua_State* L, uv_loop_t* loop)
+    : mailbox(std::make_shared<Mailbox>()), L_(L), loop_(loop), timer_(new uv_timer_t) {
+  lua_pushlightuserdata(L, const_cast<char*>(&kSchedulerKey));
+  lua_pushlightuserdata(L, this);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+  uv_timer_init(loop_, timer_);
+  timer_->data = this;
+  mailbox->wakeup = new uv_async_t;
+  uv_async_init(loop_, mailbox->wakeup,
+                [](uv_async_t* a) { deliver_letters(static_cast<Scheduler*>(a->data)); });
+  mailbox->wakeup->data = this;
+  uv_unref(reinterpret_cast<uv_handle_t*>(mailbox->wakeup));
+}
+
+Scheduler::~Scheduler() = default;
+
+Scheduler* Scheduler::of(lua_State* L) {
+  lua_pushlightuserdata(L, const_cast<char*>(&kSchedulerKey));
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  auto* s = static_cast<Scheduler*>(lua_touserdata(L, -1));
+  lua_pop(L, 1);
+  return s;
+}
+
+// ---- the loop ----------------------------------------------------------------------------------
+
+bool Scheduler::run() {
+  stopped_ = false;
+  for (;;) {
+    lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
+    if (lua_pcall(L_, 0, 0, 0) != 0) {
+      // Only running out of memory between two tasks gets here; the task that was about to start
+      // cannot, and fails with it.
+      if (Slot* k = std::exchange(starting_, nullptr)) {
+        lua_gc(L_, LUA_GCCOLLECT, 0);
+        k->flags |= Slot::kCancelled | Slot::kDead;
+        make_ready(k);
+      } else {
+        std::fprintf(stderr, "rille: %s\n", lua_tostring(L_, -1));
+      }
+      current_ = nullptr;
+      lua_pop(L_, 1);
+    }
+    if (stopped_) return true;
+    if (!ready_.empty()) {
+      uv_run(loop_, UV_RUN_NOWAIT);
+    } else if (alive()) {
+      uv_run(loop_, UV_RUN_ONCE);
+    } else {
+      lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
+      lua_pushboolean(L_, 1);  // nothing can go on: see drain
+      bool went_on = lua_pcall(L_, 1, 1, 0) == 0 && lua_toboolean(L_, -1);
+      lua_pop(L_, 1);
+      if (!went_on) return false;
+    }
+  }
+}
+
+// A live timer, handle or request. Stale timers do not count.
+bool Scheduler::alive() {
+  if (heap_.size() == stale_ && timer_active_) {
+    heap_.sweep([](const TimerEntry&) { return true; });
+    stale_ = 0;
+    uv_timer_stop(timer_);
+    timer_active_ = false;
+  }
+  return uv_loop_alive(loop_);
+}
+
+// REQUIRES: called from a closure over the upvalues.
+void Scheduler::drain(lua_State* L) {
+  double start = now();
+  budget_ = batch_;
+  int steps = batch_;
+  while (budget_ > 0 && !ready_.empty() && !stopped_) {
+    --budget_;
+    step(L, slot(ready_.pop()));
+  }
+  set_current(L, nullptr);
+  if (budget_ == 0) {
+    double took = now() - start;
+    if (took > kPollInterval) {
+      batch_ = std::max(1, static_cast<int>(steps * kPollInterval / took));
+    } else if (batch_ < kLongestBatch) {
+      batch_ = std::min(kLongestBatch, batch_ * 2);
+    }
+  }
+}
+
+void Scheduler::set_current(lua_State* L, Slot* k) {
+  current_ = k;
+  lua_pushinteger(L, k ? static_cast<lua_Integer>(k->index) : 0);
+  lua_rawseti(L, upvalue(kStateUpvalue), 1);
+}
+
+// Calls a hook with the `nargs` values on top of the stack; leaves one result, or nothing and
+// returns false if the hook itself failed.
+bool Scheduler::call_hook(lua_State* L, Hook hook, int nargs) {
+  lua_rawgeti(L, upvalue(kHooksUpvalue), hook);
+  lua_insert(L, -1 - nargs);
+  if (lua_pcall(L, nargs, 1, 0) == 0) return true;
+  std::fprintf(stderr, "rille: error in the runtime: %s\n", lua_tostring(L, -1));
+  lua_pop(L, 1);
+  return false;
+}
+
+void Scheduler::attach(lua_State* L, Slot* k) {
+  starting_ = k;  // the rest may run out of memory
+  if (idle_.empty()) {
+    int32_t thread;
+    if (free_threads_.empty()) {
+      thread = ++threads_;
+    } else {
+      thread = free_threads_.back();
+      free_threads_.pop_back();
+    }
+    lua_State* co = lua_newthread(L);
+    lua_rawseti(L, upvalue(kThreadsUpvalue), thread);
+    k->co = co;
+    k->thread = thread;
+  } else {
+    k->co = idle_.back().co;
+    k->thread = idle_.back().thread;
+    idle_.pop_back();
+    lua_settop(k->co, 0);
+  }
+  starting_ = nullptr;
+}
+
+void Scheduler::step(lua_State* L, Slot* k) {
+  if (k->state == Slot::kReady) {
+    int nargs = k->values;
+    k->values = 0;
+    if (k->waiter) nargs = deliver(L, k);
+    resume(L, k, nargs);
+  } else if (k->state == Slot::kFresh) {
+    if (k->flags & Slot::kCancelled) {
+      lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
+      lua_pushboolean(L, k->flags & Slot::kDead);  // out of memory
+      release(L, k);
+      if (call_hook(L, kAborted, 2)) lua_pop(L, 1);
+      return;
+    }
+    attach(L, k);
+    lua_rawgeti(L, upvalue(kHooksUpvalue), kBody);
+    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
+    lua_xmove(L, k->co, 2);
+    resume(L, k, 1);
+  } else if (k->state == Slot::kCallback) {
+    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
+    bool dead = k->flags & Slot::kDead;
+    release(L, k);
+    if (dead) {
+      lua_pop(L, 1);
+    } else {
+      set_current(L, nullptr);
+      double start = debug_ ? now() : 0;
+      if (call_hook(L, kCall, 1)) lua_pop(L, 1);
+      if (debug_ && now() - start > slow_limit_) {
+        lua_pushnil(L);
+        lua_pushnumber(L, now() - start);
+        if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
+      }
+    }
+  }
+}
+
+// The only lua_resume.
+void Scheduler::resume(lua_State* L, Slot* k, int nargs) {
+  k->state = Slot::kRunning;
+  k->flags &= ~(Slot::kSleeping | Slot::kHeld);
+  set_current(L, k);
+  double start = debug_ ? now() : 0;
+  lua_State* co = k->co;
+  int status = lua_resume(co, nargs);
+  k = current_;  // a coroutine that finished its task may have gone on with the next one
+  if (debug_ && now() - start > slow_limit_) {
+    if (status == LUA_YIELD) {
+      lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
+    } else {
+      lua_pushnil(L);
+    }
+    lua_pushnumber(L, now() - start);
+    if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
+  }
+  if (status == LUA_YIELD) return;
+  if (status == 0) {
+    idle_.push_back({co, k->thread});
+    release(L, k);
+    return;
+  }
+  // A coroutine that died of an error cannot be used again. Its stack is still there for the
+  // traceback.
+  lua_checkstack(L, 8);
+  lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
+  lua_rawgeti(L, upvalue(kThreadsUpvalue), k->thread);
+  lua_xmove(co, L, 1);
+  lua_pushboolean(L, status == LUA_ERRMEM);
+  lua_pushnil(L);
+  lua_rawseti(L, upvalue(kThreadsUpvalue), k->thread);
+  free_threads_.push_back(k->thread);
+  // failed(task, coroutine, error, out_of_memory) runs while the task still counts as current.
+  if (call_hook(L, kFailed, 4)) lua_pop(L, 1);
+  release(L, k);
+}
+
+// Frees the slot of a task that is done, or of a callback.
+void Scheduler::release(lua_State* L, Slot* k) {
+  lua_pushnil(L);
+  lua_rawseti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
+  while (k->scope) {
+    Scope* s = k->scope;
+    k->scope = s->outer;
+    drop_scope(s);
+  }
+  disarm(&k->timer);
+  if (k->state != Slot::kCallback) --tasks_;
+  k->co = nullptr;
+  k->state = Slot::kFree;
+  k->flags = 0;
+  ++k->wait;
+  slots_.give_back(k);
+}
+
+// ---- waiting -----------------------------------------------------------------------------------
+
+int Scheduler::prepare_wait(lua_State* L) {
+  Slot* k = current_;
+  if (!can_wait(L, k)) {
+    refuse(L);
+    return 1;
+  }
+  if (probe_) {
+    lua_rawgeti(L, upvalue(kHooksUpvalue), kProbe);
+    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
+    lua_pushnumber(L, static_cast<lua_Number>(++waits_));
+    lua_call(L, 2, 0);
+  }
+  if (k->flags & Slot::kPending) {
+    lua_pushinteger(L, 1);
+    return 1;
+  }
+  ++k->wait;
+  return 0;
+}
+
+int Scheduler::park(lua_State* L, Slot* k) {
+  if (k->flags & Slot::kUnarmed) arm_scopes(k);
+  if (L == k->co) return lua_yield(L, 0);
+  // Inside a coroutine of the script's own: its resumer (stdlib/core/coroutine.lua) passes the wait
+  // on, outwards.
+  lua_pushlightuserdata(L, this);
+  return lua_yield(L, 1);
+}
+
+void Scheduler::wake(Slot* k) {
+  disarm(&k->timer);
+  k->state = Slot::kReady;
+  make_ready(k);
+}
+
+void Scheduler::detach(Slot* k) {
+  if (k->list) unlink(k);
+  disarm(&k->timer);
+  if (rille_waiter* w = std::exchange(k->waiter, nullptr)) abandon(w);
+}
+
+// Ends the wait of a parked task because of a cancellation.
+void Scheduler::interrupt(Slot* k) {
+  detach(k);
+  lua_pushboolean(k->co, 1);
+  k->values = 1;
+  k->state = Slot::kReady;
+  make_ready(k);
+}
+
+int Scheduler::deliver(lua_State* L, Slot* k) {
+  std::unique_ptr<rille_waiter> w(std::exchange(k->waiter, nullptr));
+  int top = lua_gettop(L);
+  lua_pushvalue(L, upvalue(kPushUpvalue));
+  lua_pushlightuserdata(L, w.get());
+  lua_pcall(L, 1, LUA_MULTRET, 0);  // what is raised is an error like one that is returned
+  int n = lua_gettop(L) - top;
+  lua_checkstack(k->co, n);
+  lua_xmove(L, k->co, n);
+  return n;
+}
+
+void Scheduler::append(WaitList* list, Slot* k) {
+  k->list = list;
+  k->next = 0;
+  k->prev = list->tail;
+  if (list->tail) {
+    slot(list->tail)->next = k->index;
+  } else {
+    list->head = k->index;
+  }
+  list->tail = k->index;
+}
+
+void Scheduler::unlink(Slot* k) {
+  WaitList* list = k->list;
+  if (k->prev) {
+    slot(k->prev)->next = k->next;
+  } else {
+    list->head = k->next;
+  }
+  if (k->next) {
+    slot(k->next)->prev = k->prev;
+  } else {
+    list->tail = k->prev;
+  }
+  k->list = nullptr;
+}
+
+double Scheduler::ticket(const Slot* k) const { return k->wait * kTicketBase + k->index; }
+
+Slot* Scheduler::find(double ticket) {
+  auto n = static_cast<uint64_t>(ticket);
+  auto index = static_cast<uint32_t>(n & (static_cast<uint64_t>(kTicketBase) - 1));
+  if (!slots_.contains(index)) return nullptr;
+  Slot* k = slot(index);
+  return k->wait == (n >> 22) && k->state == Slot::kParked ? k : nullptr;
+}
+
+// ---- cancellation ------------------------------------------------------------------------------
+
+// The outermost cancellation that is not acknowledged and not hidden by a shield.
+Scope* Scheduler::visible_cancel(Slot* k, bool* root) {
+  Scope* found = nullptr;
+  *root = false;
+  for (Scope* s = k->scope; s; s = s->outer) {
+    if (s->kind == Scope::kShield) return found;
+    if (s->cancelled && !s->acknowledged) found = s;
+  }
+  *root = (k->flags & (Slot::kCancelled | Slot::kAcknowledged)) == Slot::kCancelled;
+  return *root ? nullptr : found;
+}
+
+void Scheduler::update_pending(Slot* k) {
+  bool root;
+  if (visible_cancel(k, &root) || root) {
+    k->flags |= Slot::kPending;
+    if (k->state == Slot::kParked && !(k->flags & Slot::kHeld)) {
+      interrupt(k);
+    } else if (k->state == Slot::kReady && (k->flags & Slot::kSleeping) && k->values == 0) {
+      lua_pushboolean(k->co, 1);
+      k->values = 1;
+    }
+  } else {
+    k->flags &= ~Slot::kPending;
+  }
+}
+
+Scope* Scheduler::find_scope(double id) {
+  auto n = static_cast<uint64_t>(id);
+  auto index = static_cast<uint32_t>(n & (static_cast<uint64_t>(kTicketBase) - 1));
+  if (!scopes_.contains(index)) return nullptr;
+  Scope* s = scopes_.at(index);
+  return s->generation == (n >> 22) && s->slot ? s : nullptr;
+}
+
+void Scheduler::drop_scope(Scope* s) {
+  disarm(&s->timer);
+  s->slot = 0;
+  ++s->generation;
+  scopes_.give_back(s);
+}
+
+// ---- timers ------------------------------------------------------------------------------------
+
+void Scheduler::arm(uint32_t target, double when, uint32_t* number) {
+  disarm(number);
+  if (++timer_number_ == 0) ++timer_number_;
+  *number = timer_number_;
+  heap_.push({when, timer_number_, target});
+  if (!timer_active_ || when < timer_due_) start_timer();
+}
+
+void Scheduler::disarm(uint32_t* number) {
+  if (*number == 0) return;
+  *number = 0;
+  ++stale_;
+  if (stale_ > 64 && stale_ > heap_.size() / 2) {
+    heap_.sweep([this](const TimerEntry& e) {
+      uint32_t armed = e.target & kScopeTarget ? scopes_.at(e.target & ~kScopeTarget)->timer
+                                               : slot(e.target)->timer;
+      return armed != e.number;
+    });
+    stale_ = 0;
+  }
+}
+
+void Scheduler::arm_scopes(Slot* k) {
+  for (Scope* s = k->scope; s; s = s->outer) {
+    if (s->deadline != 0 && s->timer == 0 && !s->cancelled) {
+      arm(s->index | kScopeTarget, s->deadline, &s->timer);
+    }
+  }
+  k->flags &= ~Slot::kUnarmed;
+}
+
+void Scheduler::start_timer() {
+  double ms = std::ceil((heap_.top().when - now()) * 1e3);
+  if (!(ms > 0)) ms = 0;
+  if (ms > kLongestTimeoutMs) ms = kLongestTimeoutMs;
+  timer_due_ = heap_.top().when;
+  timer_active_ = true;
+  uv_timer_start(
+      timer_,
+      [](uv_timer_t* t) {
+        static_cast<Scheduler*>(t->data)->timer_active_ = false;
+        static_cast<Scheduler*>(t->data)->fire_timers();
+      },
+      static_cast<uint64_t>(ms), 0);
+}
+
+void Scheduler::fire_timers() {
+  double t = now();
+  while (!heap_.empty() && heap_.top().when <= t) {
+    TimerEntry e = heap_.top();
+    heap_.pop();
+    if (e.target & kScopeTarget) {
+      Scope* s = scopes_.at(e.target & ~kScopeTarget);
+      if (s->timer != e.number) {
+        --stale_;
+        continue;
+      }
+      s->timer = 0;
+      s->cancelled = true;
+      update_pending(slot(s->slot));
+    } else {
+      Slot* k = slot(e.target);
+      if (k->timer != e.number) {
+        --stale_;
+        continue;
+      }
+      k->timer = 0;
+      if (k->state == Slot::kParked) k->state = Slot::kReady;
+      make_ready(k);
+    }
+  }
+  if (!heap_.empty()) start_timer();
+}
+
+// ---- the end -----------------------------------------------------------------------------------
+
+void Scheduler::close() {
+  for (uint32_t i = 1; i < slots_.size(); ++i) detach(slot(i));
+  while (waiters) {
+    rille_waiter* w = waiters;
+    if (w->slot) w->slot->waiter = nullptr;
+    abandon(w);
+    w->scheduler = nullptr;
+    forget(this, w);
+  }
+  uv_close(reinterpret_cast<uv_handle_t*>(timer_),
+           [](uv_handle_t* h) { delete reinterpret_cast<uv_timer_t*>(h); });
+  std::lock_guard lock(mailbox->mutex);
+  uv_close(reinterpret_cast<uv_handle_t*>(mailbox->wakeup),
+           [](uv_handle_t* h) { delete reinterpret_cast<uv_async_t*>(h); });
+  mailbox->wakeup = nullptr;
+}
+
+}  // namespace rille

@@ -1,0 +1,215 @@
+// Tasks, the ready queue, timers and scopes: decides which coroutine runs next, and who is
+// interrupted. Policy that need not be fast (error objects, reports, groups) is Lua, in
+// stdlib/core/; this class keeps only what every switch touches.
+#pragma once
+
+#include <lua.hpp>
+#include <rille/module.h>
+#include <uv.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "slab.h"
+#include "timers.h"
+
+namespace rille {
+
+struct WaitList;
+class Scheduler;
+
+// Something inside a task that can be cancelled on its own (a timeout, a group), or a shield that
+// hides the cancellations outside of it while clean-up runs. The task itself is the outermost
+// scope and lives in its Slot.
+struct Scope {
+  enum Kind : uint8_t { kTimeout = 1, kGroup = 2, kShield = 3 };
+  Scope* outer = nullptr;
+  lua_State* co = nullptr;  // the coroutine it was opened in: a script's own may be left suspended
+  double deadline = 0;      // 0: none
+  uint32_t index = 0;
+  uint32_t generation = 0;
+  uint32_t slot = 0;
+  uint32_t timer = 0;  // number of its armed timer
+  Kind kind = kTimeout;
+  bool cancelled = false;
+  bool acknowledged = false;
+};
+
+// A task that is not done, or a scheduled callback. Its Task object (or handle) is
+// tasks[index] on the Lua side.
+struct Slot {
+  enum State : uint8_t { kFree, kFresh, kReady, kRunning, kParked, kCallback };
+  enum Flag : uint8_t {
+    kPending = 1,        // a cancellation is visible: the next wait raises it
+    kSleeping = 2,       // ready or parked in a sleep, which is never a hand-over
+    kCancelled = 4,      // the task itself is cancelled,
+    kAcknowledged = 8,   // ... and has decided to live on
+    kHeld = 16,          // something was handed over, the wake-up follows: not interruptible
+    kUnarmed = 32,       // a timeout around the task has no timer yet
+    kDead = 64,          // a callback taken back while it stood in the ready queue
+  };
+  lua_State* co = nullptr;  // null until the first step
+  Scope* scope = nullptr;   // innermost
+  rille_waiter* waiter = nullptr;
+  WaitList* list = nullptr;  // where it waits, in order
+  uint32_t next = 0;
+  uint32_t prev = 0;
+  uint32_t index = 0;
+  uint32_t wait = 0;    // names the current wait, so that a stale wake-up finds nobody
+  uint32_t timer = 0;   // number of its armed timer
+  int32_t thread = 0;   // where the coroutine is anchored
+  uint16_t values = 0;  // pushed on `co`, to be the results of its wait
+  State state = kFree;
+  uint8_t flags = 0;
+};
+
+// Tasks that wait, first come, first served. Lives in a userdata.
+struct WaitList {
+  uint32_t head = 0;
+  uint32_t tail = 0;
+};
+
+// Completions from other threads. Shared with every waiter, since a thread may finish after the
+// runtime is gone.
+struct Mailbox {
+  struct Letter {
+    rille_waiter* waiter;
+    int (*push)(lua_State*, void*);
+    void* data;
+  };
+  std::mutex mutex;
+  std::vector<Letter> letters;
+  uv_async_t* wakeup = nullptr;  // null once the runtime is closed
+};
+
+class Scheduler {
+ public:
+  // Functions of stdlib/core that the scheduler calls, by their place in the table `hooks`.
+  enum Hook { kBody = 1, kFailed, kAborted, kCall, kDeadlock, kSlow, kProbe, kError };
+
+  Scheduler(lua_State* L, uv_loop_t* loop);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // The scheduler of the runtime that `L` belongs to.
+  static Scheduler* of(lua_State* L);
+
+  // Pushes the table rille.core.task. Called once.
+  void open(lua_State* L);
+
+  // Runs tasks and the loop until stop() is called. False if nothing was left that could go on.
+  bool run();
+  void stop() { stopped_ = true; }
+
+  // Ends every wait without running Lua, and closes the scheduler's own handles.
+  void close();
+
+  uv_loop_t* loop() const { return loop_; }
+  lua_State* main_state() const { return L_; }
+  void count_abandoned(int by) { abandoned_ += by; }
+
+  // For waiters, in waiter.cpp.
+  Slot* current() const { return current_; }
+  int prepare_wait(lua_State* L);              // 0, or the number of values to return at once
+  int park(lua_State* L, Slot* k);             // the only lua_yield
+  void wake(Slot* k);                          // parked -> ready
+  void refuse(lua_State* L);                   // pushes why waiting is impossible here
+  static bool can_wait(lua_State* L, Slot* k) { return k && lua_isyieldable(L); }
+  rille_waiter* waiters = nullptr;             // all that are not completed
+  std::shared_ptr<Mailbox> mailbox;
+
+ private:
+  friend struct TaskLib;
+
+  Slot* slot(uint32_t index) { return slots_.at(index); }
+  Slot* find(double ticket);
+  Scope* find_scope(double id);
+  double ticket(const Slot* k) const;
+
+  void drain(lua_State* L);
+  void step(lua_State* L, Slot* k);
+  void resume(lua_State* L, Slot* k, int nargs);
+  void attach(lua_State* L, Slot* k);
+  void release(lua_State* L, Slot* k);
+  void set_current(lua_State* L, Slot* k);
+  bool call_hook(lua_State* L, Hook hook, int nargs);
+  int deliver(lua_State* L, Slot* k);
+
+  void make_ready(Slot* k) { ready_.push(k->index); }
+  void interrupt(Slot* k);
+  void update_pending(Slot* k);
+  Scope* visible_cancel(Slot* k, bool* root);
+  void detach(Slot* k);
+  void unlink(Slot* k);
+  void append(WaitList* list, Slot* k);
+
+  void arm(uint32_t target, double when, uint32_t* number);
+  void disarm(uint32_t* number);
+  void arm_scopes(Slot* k);
+  void start_timer();
+  void fire_timers();
+  bool alive();
+  void drop_scope(Scope* s);
+
+  lua_State* L_;
+  uv_loop_t* loop_;
+  uv_timer_t* timer_;
+  int drain_ref_ = LUA_NOREF;
+
+  // The ready queue: a ring of slot indices.
+  struct Ring {
+    std::vector<uint32_t> items = std::vector<uint32_t>(64);
+    uint32_t head = 0, count = 0;
+    bool empty() const { return count == 0; }
+    uint32_t front() const { return items[head]; }
+    uint32_t pop() {
+      uint32_t v = items[head];
+      head = (head + 1) & (items.size() - 1);
+      --count;
+      return v;
+    }
+    void push(uint32_t v) {
+      if (count == items.size()) grow();
+      items[(head + count++) & (items.size() - 1)] = v;
+    }
+    void remove(uint32_t v);
+    void grow();
+  } ready_;
+
+  Slab<Slot> slots_;
+  Slab<Scope> scopes_;
+  TimerHeap heap_;
+  std::size_t stale_ = 0;
+  uint32_t timer_number_ = 0;
+  double timer_due_ = 0;
+  bool timer_active_ = false;
+
+  struct Idle {
+    lua_State* co;
+    int32_t thread;
+  };
+  std::vector<Idle> idle_;  // finished coroutines, to be given another task
+  std::vector<int32_t> free_threads_;
+  int32_t threads_ = 0;
+
+  Slot* current_ = nullptr;
+  Slot* starting_ = nullptr;
+  int depth_ = 0;       // eager starts nested in the running task
+  int budget_ = 0;      // steps left before the loop is polled
+  int batch_ = 64;      // adapts, so that polls are frequent in time and rare in number
+  uint32_t tasks_ = 0;  // not done
+  int abandoned_ = 0;   // operations that nobody waits for any more
+  uint64_t waits_ = 0;
+  bool stopped_ = false;
+  bool debug_ = false;
+  bool probe_ = false;
+  double slow_limit_ = 0.1;
+};
+
+// Seconds on the monotonic clock.
+inline double now() { return static_cast<double>(uv_hrtime()) * 1e-9; }
+
+}  // namespace rille

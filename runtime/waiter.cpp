@@ -1,0 +1,200 @@
+#include "waiter.h"
+
+#include <cstdarg>
+#include <string>
+#include <utility>
+
+namespace {
+
+// A completed waiter whose result nobody takes still has to free it.
+void discard(rille_waiter* w) {
+  if (w->push) std::exchange(w->push, nullptr)(nullptr, w->push_data);
+}
+
+struct Failure {
+  std::string kind, code, message;
+};
+
+int push_failure(lua_State* L, void* data) {
+  std::unique_ptr<Failure> f(static_cast<Failure*>(data));
+  if (!L) return 0;
+  rille::push_error(L, f->kind.c_str(), f->message.c_str());
+  if (!f->code.empty()) {
+    lua_pushstring(L, f->code.c_str());
+    lua_setfield(L, -2, "code");
+  }
+  return 1;
+}
+
+}  // namespace
+
+rille_waiter::~rille_waiter() { discard(this); }
+
+namespace rille {
+
+void forget(Scheduler* s, rille_waiter* w) {
+  if (w->prev) {
+    w->prev->next = w->next;
+  } else if (s->waiters == w) {
+    s->waiters = w->next;
+  }
+  if (w->next) w->next->prev = w->prev;
+  w->next = w->prev = nullptr;
+}
+
+void abandon(rille_waiter* w) {
+  w->slot = nullptr;
+  if (w->push) {  // completed, but the task never got to see it
+    delete w;
+    return;
+  }
+  if (w->abandoned) return;
+  w->abandoned = true;
+  if (w->scheduler) w->scheduler->count_abandoned(1);
+  if (w->on_cancel) std::exchange(w->on_cancel, nullptr)(w, w->data);
+}
+
+void deliver_letters(Scheduler* s) {
+  std::vector<Mailbox::Letter> letters;
+  {
+    std::lock_guard lock(s->mailbox->mutex);
+    letters.swap(s->mailbox->letters);
+  }
+  for (auto& letter : letters) rille_complete(letter.waiter, letter.push, letter.data);
+}
+
+int push_completion(lua_State* L) {
+  auto* w = static_cast<rille_waiter*>(lua_touserdata(L, 1));
+  lua_settop(L, 0);
+  return std::exchange(w->push, nullptr)(L, w->push_data);
+}
+
+}  // namespace rille
+
+using rille::Scheduler;
+using rille::Slot;
+
+extern "C" {
+
+uv_loop_t* rille_loop(lua_State* L) { return Scheduler::of(L)->loop(); }
+
+rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*), void* data) {
+  Scheduler* s = Scheduler::of(L);
+  Slot* k = s->current();
+  if (!Scheduler::can_wait(L, k)) {
+    s->refuse(L);
+    lua_error(L);
+  }
+  auto* w = new rille_waiter{s, k, on_cancel, data};
+  w->mailbox = s->mailbox;
+  w->next = s->waiters;
+  if (w->next) w->next->prev = w;
+  s->waiters = w;
+  return w;
+}
+
+int rille_park(lua_State* L, rille_waiter* w) {
+  Scheduler* s = w->scheduler;
+  Slot* k = s->current();
+  if (w->push) {  // completed before it was parked
+    std::unique_ptr<rille_waiter> owner(w);
+    return std::exchange(w->push, nullptr)(L, w->push_data);
+  }
+  if (int n = s->prepare_wait(L)) {
+    rille::abandon(w);
+    return n;
+  }
+  w->parked = true;
+  k->waiter = w;
+  k->state = Slot::kParked;
+  return s->park(L, k);
+}
+
+void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data) {
+  if (w->scheduler) rille::forget(w->scheduler, w);
+  w->push = push;
+  w->push_data = data;
+  if (w->abandoned || !w->slot) {
+    if (w->scheduler && w->abandoned) w->scheduler->count_abandoned(-1);
+    delete w;
+    return;
+  }
+  if (w->parked) w->scheduler->wake(w->slot);
+}
+
+void rille_fail(rille_waiter* w, const char* kind, const char* code, const char* message) {
+  rille_complete(w, push_failure, new Failure{kind, code ? code : "", message});
+}
+
+void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*), void* data) {
+  std::shared_ptr<rille::Mailbox> mailbox = w->mailbox;
+  std::unique_lock lock(mailbox->mutex);
+  if (mailbox->wakeup) {
+    mailbox->letters.push_back({w, push, data});
+    uv_async_send(mailbox->wakeup);
+  } else {
+    lock.unlock();
+    rille_complete(w, push, data);
+  }
+}
+
+int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*),
+               void (*free_data)(void*), void* data) {
+  struct Job {
+    uv_work_t req;
+    rille_waiter* waiter;
+    void (*work)(void*);
+    int (*done)(lua_State*, void*);
+    void (*free_data)(void*);
+    void* data;
+    Job(uv_work_t r, rille_waiter* w, void (*run)(void*), int (*end)(lua_State*, void*),
+        void (*drop)(void*), void* d)
+        : req(r), waiter(w), work(run), done(end), free_data(drop), data(d) {}
+    ~Job() {
+      if (free_data) free_data(data);
+    }
+  };
+  auto owner = std::make_unique<Job>(uv_work_t{}, nullptr, work, done, free_data, data);
+  Job* job = owner.get();
+  job->req.data = job;
+  // A job that still stands in the pool's queue need not run for nobody.
+  job->waiter = rille_prepare(
+      L,
+      [](rille_waiter*, void* j) {
+        uv_cancel(reinterpret_cast<uv_req_t*>(&static_cast<Job*>(j)->req));
+      },
+      job);
+  owner.release();
+  uv_queue_work(
+      rille_loop(L), &job->req,
+      [](uv_work_t* req) {
+        auto* j = static_cast<Job*>(req->data);
+        j->work(j->data);
+      },
+      [](uv_work_t* req, int) {
+        auto* j = static_cast<Job*>(req->data);
+        rille_complete(
+            j->waiter,
+            [](lua_State* l, void* p) {
+              std::unique_ptr<Job> owner(static_cast<Job*>(p));
+              return l ? owner->done(l, owner->data) : 0;
+            },
+            j);
+      });
+  return rille_park(L, job->waiter);
+}
+
+int rille_error(lua_State* L, const char* kind, const char* code, const char* format, ...) {
+  va_list args;
+  va_start(args, format);
+  lua_pushvfstring(L, format, args);
+  va_end(args);
+  rille::push_error(L, kind, lua_tostring(L, -1));
+  if (code) {
+    lua_pushstring(L, code);
+    lua_setfield(L, -2, "code");
+  }
+  return lua_error(L);
+}
+
+}  // extern "C"

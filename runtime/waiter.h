@@ -1,0 +1,37 @@
+// rille_waiter: the place where one task sleeps while something outside of Lua goes on.
+#pragma once
+
+#include "error.h"
+#include "scheduler.h"
+
+struct rille_waiter {
+  rille::Scheduler* scheduler;  // null once the runtime is closed
+  rille::Slot* slot;            // who waits; null when nobody does any more
+  void (*on_cancel)(rille_waiter*, void*);
+  void* data;
+  int (*push)(lua_State*, void*) = nullptr;  // set by the completion
+  void* push_data = nullptr;
+  std::shared_ptr<rille::Mailbox> mailbox = nullptr;
+  rille_waiter* next = nullptr;  // in Scheduler::waiters while not completed
+  rille_waiter* prev = nullptr;
+  bool parked = false;
+  bool abandoned = false;
+
+  ~rille_waiter();
+};
+
+namespace rille {
+
+// The task gives the wait up: tells the operation, which still has to complete.
+void abandon(rille_waiter* w);
+
+// Takes the waiter out of the list of those that are not completed.
+void forget(Scheduler* s, rille_waiter* w);
+
+// Completes what other threads have put into the mailbox.
+void deliver_letters(Scheduler* s);
+
+// The C function that calls a completion's push, in a protected call.
+int push_completion(lua_State* L);
+
+}  // namespace rille

@@ -1,0 +1,120 @@
+--- Waiting for a state that a lock guards. A notified task moves straight into the lock's line and
+-- wakes up holding it.
+local core = require "rille.core.scheduler"
+local task = require "rille.core.task"
+local errors = require "rille.errors"
+local check = require "rille.core.check"
+local report = require "rille.core.report"
+local lock = require "rille.async.lock"
+
+local wait, requeue, check_wait = core.wait, core.requeue, core.check_wait
+local state, tasks = core.state_table, core.tasks
+local enter, leave = core.enter, core.leave
+local raise, SHIELD = task.raise, task.SHIELD
+local setmetatable, getmetatable = setmetatable, getmetatable
+
+---@class Condition
+local Condition = {}
+Condition.__index = Condition
+Condition.__name = "Condition"
+
+function Condition:acquire() self._lock:acquire() end
+function Condition:release() self._lock:release() end
+function Condition:locked() return self._lock:locked() end
+function Condition:with(fn, ...) return self._lock:with(fn, ...) end
+function Condition:enter()
+  self._lock:acquire()
+  return self
+end
+function Condition:exit() self._lock:release() end
+
+local function must_hold(self, name)
+  if self._lock._owner ~= tasks[state[1]] then
+    errors._raise("InvalidStateError", name .. ": the task does not hold the condition's lock", 3)
+  end
+end
+
+local function block(self)
+  local l = self._lock
+  self._waiting = self._waiting + 1
+  local err = wait(self._list)
+  if err == nil then
+    -- Notified, then given the lock: notify has counted it over to the lock's waiters.
+    l._waiting = l._waiting - 1
+    return
+  end
+  self._waiting = self._waiting - 1
+  -- Interrupted: the body still expects to hold the lock.
+  local id = enter(SHIELD)
+  local ok, e = task.protected(l.acquire, l)
+  leave(id)
+  if not ok then task.rethrow(e) end
+  raise(err, 2)
+end
+
+--- Gives the lock up, waits to be notified, and takes the lock again.
+---@async
+---@return boolean  true
+-- Errors: InvalidStateError if the task does not hold the lock; Cancelled, with the lock held.
+-- Source: asyncio.Condition.
+function Condition:wait()
+  local l = self._lock
+  if l._owner ~= tasks[state[1]] then must_hold(self, "wait") end
+  local err = check_wait()
+  if err ~= nil then raise(err) end
+  l:release()
+  block(self)
+  return true
+end
+
+--- Waits until `predicate()` is true; gives its value.
+---@async
+---@param predicate function
+function Condition:wait_for(predicate)
+  check.callable(predicate, 1, "wait_for")
+  local value = predicate()
+  while not value do
+    self:wait()
+    value = predicate()
+  end
+  return value
+end
+
+--- Wakes the first `n` waiters, one after another as the lock becomes free.
+---@param n? integer  1 by default
+-- Errors: InvalidStateError if the task does not hold the lock.
+function Condition:notify(n)
+  if n ~= nil then n = check.count(n, 0, 1, "notify") end
+  local l = self._lock
+  if l._owner ~= tasks[state[1]] then must_hold(self, "notify") end
+  n = n or 1
+  while n > 0 and self._waiting > 0 and requeue(self._list, l._list) do
+    self._waiting = self._waiting - 1
+    l._waiting = l._waiting + 1
+    n = n - 1
+  end
+end
+
+--- Wakes all waiters.
+-- Errors: InvalidStateError if the task does not hold the lock.
+function Condition:notify_all()
+  must_hold(self, "notify_all")
+  self:notify(math.huge)
+end
+
+report.describe(block, function(self)
+  local owner = self._lock._owner
+  return "a condition" .. (owner and " whose lock is held by " .. owner:name() or "")
+end)
+
+--- Makes a condition, over a lock of its own or a given one.
+---@param over? Lock
+---@return Condition
+-- Source: asyncio.Condition.
+return function(over)
+  if over ~= nil and (type(over) ~= "table" or getmetatable(over) ~= lock.Lock) then
+    check.bad(1, "Condition", "Lock expected, got " .. type(over))
+  end
+  return setmetatable({ _lock = over or lock.new(), _waiting = 0, _list = core.WaitList() },
+    Condition)
+end

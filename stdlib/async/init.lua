@@ -1,0 +1,172 @@
+--- rille.async: tasks, what they wait for, and what bounds them. Every function that waits parks the
+-- task that calls it, not the thread.
+local core = require "rille.core.scheduler"
+local task = require "rille.core.task"
+local check = require "rille.core.check"
+local protect = require "rille.core.protect"
+local report = require "rille.core.report"
+local errors = require "rille.errors"
+
+local sleep = core.sleep
+local raise = task.raise
+local getmetatable, type = getmetatable, type
+
+local async = {
+  spawn = task.spawn,
+  create_task = task.spawn,
+  spawn_eager = task.spawn_eager,
+  Future = task.new_future,
+  pcall = protect.acknowledging_pcall,
+  xpcall = protect.acknowledging_xpcall,
+  slow_callback_duration = 0.1,
+}
+
+local function bad_sleep(seconds, err)
+  if err == 2 then
+    if type(seconds) == "string" and tonumber(seconds) then return async.sleep(tonumber(seconds)) end
+    check.seconds(seconds, 1, "sleep", 1)
+  end
+  raise(err, 2)
+end
+
+--- Waits, and returns the further arguments. `async.sleep(0)` lets every ready task run once.
+---@async
+---@param seconds number
+---@return ...
+-- Errors: Cancelled.
+-- Source: asyncio.sleep.
+function async.sleep(seconds, ...)
+  local err = sleep(seconds)
+  if err ~= nil then bad_sleep(seconds, err) end
+  return ...
+end
+
+report.describe(async.sleep, function(seconds)
+  return ("a sleep of %s s"):format(tostring(seconds))
+end)
+
+--- The running task; nil in a callback.
+---@return Task?
+function async.current_task()
+  local t = task.current()
+  if t ~= task.outside then return t end
+end
+
+--- All tasks that are not done, oldest first.
+---@return Task[]
+function async.all_tasks() return report.all_tasks() end
+
+--- True for a Cancelled and for a CancelledError.
+---@param value any
+---@return boolean
+function async.is_cancelled(value)
+  return errors.is(value, "Cancelled") or errors.is(value, "CancelledError")
+end
+
+--- Seconds on the monotonic clock that all deadlines are on.
+---@return number
+async.time = core.time
+
+--- Calls `fn(...)` soon, outside of every task.
+---@param fn function
+---@return Handle
+-- Source: asyncio's loop.call_soon.
+function async.call_soon(fn, ...)
+  check.callable(fn, 1, "call_soon")
+  return task.schedule(nil, fn, ...)
+end
+
+--- Calls `fn(...)` after a delay in seconds.
+---@param delay number
+---@param fn function
+---@return Handle
+-- Source: asyncio's loop.call_later.
+function async.call_later(delay, fn, ...)
+  delay = check.seconds(delay, 1, "call_later")
+  check.callable(fn, 2, "call_later")
+  return task.schedule(core.time() + delay, fn, ...)
+end
+
+--- Calls `fn(...)` at a time on the clock of async.time().
+---@param deadline number
+---@param fn function
+---@return Handle
+-- Source: asyncio's loop.call_at.
+function async.call_at(deadline, fn, ...)
+  deadline = check.seconds(deadline, 1, "call_at")
+  check.callable(fn, 2, "call_at")
+  return task.schedule(deadline, fn, ...)
+end
+
+--- Takes over the reports of errors that nobody handles; nil gives them back to stderr.
+---@param fn? fun(report: table)  gets `{ message =, error =, task = or handle =, traceback = }`
+-- Source: asyncio's loop.set_exception_handler.
+function async.set_exception_handler(fn)
+  if fn ~= nil then check.callable(fn, 1, "set_exception_handler") end
+  report.handler = fn
+end
+
+local debugging = false
+
+--- Whether debug mode is on.
+function async.debug() return debugging end
+
+--- Switches debug mode.
+---@param on boolean
+function async.set_debug(on)
+  debugging = on and true or false
+  core.set_debug(debugging, async.slow_callback_duration)
+  require("rille.core.debug_mode").set(debugging)
+end
+
+--- What the runtime has in hand.
+---@return table  { tasks =, timers =, handles =, abandoned = }
+function async.stats()
+  local tasks, timers, handles, abandoned = core.stats()
+  return { tasks = tasks, timers = timers, handles = handles, abandoned = abandoned }
+end
+
+--- Runs `fn()` and hands the parts of an ErrorGroup (or a single error) to the handlers of their
+-- kinds; raises what is left.
+---@async
+---@param fn function
+---@param handlers table<string, fun(group: table): any>
+---@return ...  the results of `fn`, or of the handlers
+-- Source: Python's `except*`.
+function async.catch(fn, handlers)
+  check.callable(fn, 1, "catch")
+  check.table(handlers, 2, "catch")
+  for kind, handler in pairs(handlers) do
+    if not check.is_callable(handler) then
+      check.bad(2, "catch", ("the handler of '%s' is no function"):format(tostring(kind)))
+    end
+  end
+  return require("rille.async.catch")(fn, handlers)
+end
+
+-- The rest is loaded when it is first used.
+local HOME = {
+  gather = "gather", map = "gather", wait = "gather", as_completed = "gather", shield = "gather",
+  wait_for = "timeout", timeout = "timeout", timeout_at = "timeout", move_on_after = "timeout",
+  finally = "cleanup", with = "cleanup", context = "cleanup", generator = "cleanup",
+  ContextVar = "contextvar", copy_context = "contextvar", run = "run",
+  Semaphore = "semaphore", BoundedSemaphore = "semaphore",
+  Queue = "queue", PriorityQueue = "queue", LifoQueue = "queue",
+  Lock = "lock", Event = "event", Condition = "condition", Barrier = "barrier", group = "group",
+}
+
+setmetatable(async, {
+  __index = function(self, name)
+    local home = HOME[name]
+    if not home then return nil end
+    local module = require("rille.async." .. home)
+    if type(module) == "table" then module = module[name] or module.new end
+    self[name] = module
+    return module
+  end,
+  __newindex = function(self, name, value)
+    rawset(self, name, value)
+  end,
+})
+
+return async

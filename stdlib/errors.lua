@@ -1,0 +1,196 @@
+--- Error objects: what operations raise. Any Lua value may be raised with `error`; these add a kind
+-- to tell errors apart by, a traceback that goes across tasks, and a cause.
+local errors = {}
+
+local traceback, rawget, setmetatable, getmetatable = debug.traceback, rawget, setmetatable,
+  getmetatable
+
+-- A trace is a chain: where an error was raised, and where each task on its way waited.
+-- { stack = text of debug.traceback, note = heading, inner = the trace before it }
+
+-- Frames of the runtime's own machinery say nothing to the reader of a traceback.
+local function clean(stack)
+  local lines = {}
+  for line in stack:gmatch "[^\n]+" do
+    if line:sub(1, 1) == "\t" and not line:find("rille/core/", 1, true)
+      and not line:find("^%s*%[C%]: in function 'x?pcall'") then
+      lines[#lines + 1] = line
+    end
+  end
+  while lines[#lines] and lines[#lines]:find("^%s*%[C%]: at 0x") do lines[#lines] = nil end
+  return table.concat(lines, "\n")
+end
+
+local function render(trace)
+  local parts = {}
+  while trace do
+    table.insert(parts, 1, (trace.note or "stack traceback:") .. "\n" .. clean(trace.stack))
+    trace = trace.inner
+  end
+  return table.concat(parts, "\n")
+end
+errors._render = render
+
+--- Where the caller stands, as a trace. `level` as for `error`.
+function errors._trace(level, note, inner)
+  return { stack = traceback("", level + 1), note = note, inner = inner }
+end
+
+-- The text is made when somebody asks for it: most errors are caught and forgotten.
+local function index(methods)
+  return function(self, key)
+    if key == "traceback" then
+      local trace = rawget(self, "_trace")
+      return trace and render(trace) or ""
+    end
+    return methods[key]
+  end
+end
+
+local function to_string(self)
+  return tostring(rawget(self, "kind")) .. ": " .. tostring(rawget(self, "message"))
+end
+
+local Error = { __index = index {}, __tostring = to_string, __name = "Error" }
+local Cancelled = { __index = index {}, __tostring = to_string, __name = "Cancelled" }
+local ErrorGroup = {}
+local ErrorGroupMeta = { __index = index(ErrorGroup), __tostring = to_string, __name = "ErrorGroup" }
+errors._Cancelled = Cancelled
+
+local OURS = { [Error] = true, [Cancelled] = true, [ErrorGroupMeta] = true }
+
+--- True if `value` is an error object of that kind; any value may be asked about.
+---@param value any
+---@param kind string
+---@return boolean
+function errors.is(value, kind)
+  return type(value) == "table" and OURS[getmetatable(value)] == true
+    and rawget(value, "kind") == kind
+end
+
+--- True if `value` is an error object.
+---@param value any
+---@return boolean
+function errors.is_error(value)
+  return type(value) == "table" and OURS[getmetatable(value)] == true
+end
+
+local function make(kind, message, fields, level)
+  local e = {}
+  if fields then
+    for k, v in pairs(fields) do e[k] = v end
+  end
+  e.kind, e.message = kind, message
+  e._trace = { stack = traceback("", level + 1) }
+  return setmetatable(e, Error)
+end
+
+--- Makes an error object; raise it with `error(e, 0)`.
+---@param kind string  what to tell it by, such as "TimeoutError"
+---@param message string
+---@param fields? table  copied into the object: `cause`, `code` and the like
+---@return table
+function errors.new(kind, message, fields)
+  if type(kind) ~= "string" then
+    error(("bad argument #1 to 'new' (string expected, got %s)"):format(type(kind)), 2)
+  end
+  if fields ~= nil and type(fields) ~= "table" then
+    error(("bad argument #3 to 'new' (table expected, got %s)"):format(type(fields)), 2)
+  end
+  return make(kind, message == nil and "" or tostring(message), fields, 2)
+end
+
+--- Raises an error object of a kind; `level` as for `error`: it says where the traceback begins.
+function errors._raise(kind, message, level, fields)
+  error(make(kind, message, fields, (level or 1) + 1), 0)
+end
+
+--- The OSError of a failed system call.
+-- Source: POSIX errno names; libuv's texts.
+function errors.os_error(code, errno, text, syscall, path, dest, address)
+  local message = text
+  if syscall then
+    message = text .. ": " .. syscall
+    if path then message = message .. " '" .. path .. "'" end
+    if dest then message = message .. " -> '" .. dest .. "'" end
+    if address then message = message .. " " .. address end
+  end
+  return make("OSError", message, {
+    code = code, errno = errno, syscall = syscall, path = path, dest = dest, address = address,
+  }, 1)
+end
+
+--- A cancellation: who asked for it, where, and why.
+function errors._cancelled(reason, by, at)
+  local message = "cancelled"
+  if reason ~= nil then message = tostring(reason) end
+  return setmetatable({ kind = "Cancelled", message = message, reason = reason, by = by, at = at },
+    Cancelled)
+end
+
+-- ---- groups of errors ---------------------------------------------------------------------------
+
+local function describe(list)
+  local parts = {}
+  for i = 1, math.min(#list, 5) do parts[i] = tostring(list[i]) end
+  if #list > 5 then parts[6] = "..." end
+  return ("%d error%s (%s)"):format(#list, #list == 1 and "" or "s", table.concat(parts, "; "))
+end
+
+--- Makes an ErrorGroup of a list of errors.
+-- Source: Python's ExceptionGroup.
+function errors._group(list)
+  return setmetatable({
+    kind = "ErrorGroup", message = describe(list), errors = list,
+    _trace = { stack = traceback("", 2) },
+  }, ErrorGroupMeta)
+end
+
+local function matcher(what, name)
+  if type(what) == "string" then
+    return function(e) return errors.is(e, what) end
+  elseif type(what) == "function" then
+    return what
+  end
+  error(("bad argument #1 to '%s' (string or function expected, got %s)"):format(name, type(what)),
+    3)
+end
+
+local function derive(group, list)
+  if #list == 0 then return nil end
+  local g = errors._group(list)
+  g._trace = group._trace
+  g.cause = rawget(group, "cause")
+  return g
+end
+
+local function split(group, match)
+  if match(group) then return group, nil end
+  local yes, no = {}, {}
+  for _, e in ipairs(group.errors) do
+    if errors.is(e, "ErrorGroup") then
+      local a, b = split(e, match)
+      yes[#yes + 1], no[#no + 1] = a, b
+    elseif match(e) then
+      yes[#yes + 1] = e
+    else
+      no[#no + 1] = e
+    end
+  end
+  if #no == 0 then return group, nil end
+  if #yes == 0 then return nil, group end
+  return derive(group, yes), derive(group, no)
+end
+
+--- Parts a group by kind or predicate; groups inside it are parted too and keep their shape.
+---@param what string|function  a kind, or a function that says whether an error matches
+---@return table? matching, table? rest
+-- Source: Python's ExceptionGroup.split.
+function ErrorGroup:split(what) return split(self, matcher(what, "split")) end
+
+--- The matching part alone, or nil.
+---@param what string|function
+---@return table?
+function ErrorGroup:subgroup(what) return (split(self, matcher(what, "subgroup"))) end
+
+return errors
