@@ -1,6 +1,7 @@
 """Turns figures into tables."""
 from workloads import WORKLOADS, Ahead, AtMost
 
+UNITS = {"bytes": "bytes a task", "rss": "MiB"}
 METRICS = {"bytes": "bytes a task", "rss": "peak memory, MiB", "rate": "operations/s", "p50": "p50 µs",
            "p99": "p99 µs"}
 
@@ -50,9 +51,8 @@ def judge(goal, row, rows):
         times = "1/3" if abs(goal.factor - 1 / 3) < 0.01 else f"{goal.factor:g}"
         text = f"at most {goal.row}" if goal.factor == 1 else f"at most {times} × {goal.row}"
         return text, other and mine / (goal.factor * other["median"][goal.metric])
-    unit = {"bytes": "bytes a task", "rss": "MiB"}.get(goal.metric)
     shown = goal.value / 1024 if goal.metric == "rss" else goal.value
-    return f"at most {shown:g}" + (f" {unit}" if unit else ""), mine / goal.value
+    return f"at most {shown:g} {UNITS.get(goal.metric, '')}".rstrip(), mine / goal.value
 
 
 def verdict(value):
@@ -79,7 +79,7 @@ def ratio_table(results):
             shown = number(figure(row)) if mine else "–"
             for metric in {goal.metric for goal in work.goals if isinstance(goal, AtMost)} - {"figure"}:
                 if mine:
-                    shown += f", {value_of(metric, mine[metric])} {METRICS[metric].split(',')[0]}"
+                    shown += f", {value_of(metric, mine[metric])} {UNITS[metric]}"
             lines.append("| " + " | ".join([
                 label, work.unit, shown,
                 number(figure(floor)) if floor else "–",
