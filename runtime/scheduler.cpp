@@ -12,6 +12,7 @@ namespace rille {
 
 namespace {
 
+constexpr uint32_t kBatch = 0x80000000u;        // tag of an item of the ready queue: a batch
 constexpr uint32_t kScopeTarget = 0x80000000u;  // tag of a timer's target
 constexpr int kLongestTimeoutMs = 0x7fffffff;
 constexpr double kPollInterval = 200e-6;  // seconds between polls that batches aim at
@@ -67,20 +68,14 @@ bool Scheduler::run() {
   for (;;) {
     lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
     if (lua_pcall(L_, 0, 0, 0) != 0) {
-      // Only running out of memory between two tasks gets here; the task that was about to start
-      // cannot, and fails with it.
-      if (Slot* k = std::exchange(starting_, nullptr)) {
-        lua_gc(L_, LUA_GCCOLLECT, 0);
-        k->flags |= Slot::kCancelled | Slot::kDead;
-        make_ready(k);
-      } else {
-        std::fprintf(stderr, "rille: %s\n", lua_tostring(L_, -1));
-      }
+      // Only running out of memory between two tasks gets here.
+      std::fprintf(stderr, "rille: %s\n", lua_tostring(L_, -1));
       current_ = nullptr;
-      lua_pop(L_, 1);
+      lua_settop(L_, 0);
+      lua_gc(L_, LUA_GCCOLLECT, 0);
     }
     if (stopped_) return true;
-    if (!ready_.empty()) {
+    if (anything_ready()) {
       uv_run(loop_, UV_RUN_NOWAIT);
     } else if (alive()) {
       uv_run(loop_, UV_RUN_ONCE);
@@ -110,9 +105,27 @@ void Scheduler::drain(lua_State* L) {
   double start = now();
   budget_ = batch_;
   int steps = batch_;
-  while (budget_ > 0 && !ready_.empty() && !stopped_) {
-    --budget_;
-    step(L, slot(ready_.pop()));
+  while (budget_ > 0 && !stopped_) {
+    if (in_batch_) {
+      run_batch(L);
+    } else if (!ready_.empty()) {
+      uint32_t item = ready_.pop();
+      if (item & kBatch) {
+        if (batch_open_) {  // there is one open batch at the most, and it is the last item
+          ready_.push(item);
+          close_batch();
+          item = ready_.pop();
+        }
+        lua_pushinteger(L, static_cast<lua_Integer>(item & ~kBatch));
+        lua_rawseti(L, upvalue(kStateUpvalue), kBatchLeft);
+        in_batch_ = true;
+      } else {
+        --budget_;
+        step(L, slot(item));
+      }
+    } else {
+      break;
+    }
   }
   set_current(L, nullptr);
   if (budget_ == 0) {
@@ -128,7 +141,7 @@ void Scheduler::drain(lua_State* L) {
 void Scheduler::set_current(lua_State* L, Slot* k) {
   current_ = k;
   lua_pushinteger(L, k ? static_cast<lua_Integer>(k->index) : 0);
-  lua_rawseti(L, upvalue(kStateUpvalue), 1);
+  lua_rawseti(L, upvalue(kStateUpvalue), kCurrent);
 }
 
 // Calls a hook with the `nargs` values on top of the stack; leaves one result, or nothing and
@@ -142,28 +155,79 @@ bool Scheduler::call_hook(lua_State* L, Hook hook, int nargs) {
   return false;
 }
 
+// Gives a slot a coroutine: a finished one, or a new one.
 void Scheduler::attach(lua_State* L, Slot* k) {
-  starting_ = k;  // the rest may run out of memory
-  if (idle_.empty()) {
-    int32_t thread;
-    if (free_threads_.empty()) {
-      thread = ++threads_;
-    } else {
-      thread = free_threads_.back();
-      free_threads_.pop_back();
-    }
-    lua_State* co = lua_newthread(L);
-    lua_rawseti(L, upvalue(kThreadsUpvalue), thread);
-    k->co = co;
-    k->thread = thread;
-  } else {
+  if (!idle_.empty()) {
     k->co = idle_.back().co;
     k->thread = idle_.back().thread;
     idle_.pop_back();
     lua_settop(k->co, 0);
+    return;
   }
-  starting_ = nullptr;
+  lua_State* co = lua_newthread(L);
+  int32_t thread;
+  if (free_threads_.empty()) {
+    thread = ++threads_;
+  } else {
+    thread = free_threads_.back();
+    free_threads_.pop_back();
+  }
+  lua_rawseti(L, upvalue(kThreadsUpvalue), thread);
+  k->co = co;
+  k->thread = thread;
 }
+
+// ---- batches of tasks that have not started ----------------------------------------------------
+
+void Scheduler::open_batch(lua_State* L) {
+  lua_rawgeti(L, upvalue(kStateUpvalue), kSpawned);
+  batch_start_ = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  ready_.push(kBatch);
+  batch_open_ = true;
+  lua_pushboolean(L, 1);
+  lua_rawseti(L, upvalue(kStateUpvalue), kBatchOpen);
+}
+
+// Something else gets in line behind the batch: what is spawned from here on comes after that.
+void Scheduler::close_batch() {
+  lua_rawgeti(L_, LUA_REGISTRYINDEX, state_ref_);
+  lua_rawgeti(L_, -1, kSpawned);
+  auto size = static_cast<uint32_t>(lua_tonumber(L_, -1) - batch_start_);
+  lua_pushboolean(L_, 0);
+  lua_rawseti(L_, -3, kBatchOpen);
+  lua_pop(L_, 2);
+  ready_.back() = kBatch | size;
+  batch_open_ = false;
+}
+
+// Starts tasks of the batch in one coroutine, one after another until one of them waits.
+void Scheduler::run_batch(lua_State* L) {
+  auto left = [&] {
+    lua_rawgeti(L, upvalue(kStateUpvalue), kBatchLeft);
+    auto n = static_cast<int>(lua_tointeger(L, -1));
+    lua_pop(L, 1);
+    return n;
+  };
+  int before = left();
+  if (before == 0) {
+    in_batch_ = false;
+    return;
+  }
+  Slot* k = slots_.take();
+  k->state = Slot::kFresh;
+  attach(L, k);
+  lua_rawgeti(L, upvalue(kHooksUpvalue), kBody);
+  lua_xmove(L, k->co, 1);
+  lua_pushinteger(k->co, k->index);
+  lua_pushinteger(k->co, debug_ ? 1 : budget_);
+  resume(L, k, 2);
+  int after = left();
+  budget_ -= std::max(1, before - after);
+  if (after == 0) in_batch_ = false;
+}
+
+// ---- steps -------------------------------------------------------------------------------------
 
 void Scheduler::step(lua_State* L, Slot* k) {
   if (k->state == Slot::kReady) {
@@ -171,34 +235,21 @@ void Scheduler::step(lua_State* L, Slot* k) {
     k->values = 0;
     if (k->waiter) nargs = deliver(L, k);
     resume(L, k, nargs);
-  } else if (k->state == Slot::kFresh) {
-    if (k->flags & Slot::kCancelled) {
-      lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
-      lua_pushboolean(L, k->flags & Slot::kDead);  // out of memory
-      release(L, k);
-      if (call_hook(L, kAborted, 2)) lua_pop(L, 1);
-      return;
-    }
-    attach(L, k);
-    lua_rawgeti(L, upvalue(kHooksUpvalue), kBody);
-    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
-    lua_xmove(L, k->co, 2);
-    resume(L, k, 1);
   } else if (k->state == Slot::kCallback) {
     lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
     bool dead = k->flags & Slot::kDead;
     release(L, k);
     if (dead) {
       lua_pop(L, 1);
-    } else {
-      set_current(L, nullptr);
-      double start = debug_ ? now() : 0;
-      if (call_hook(L, kCall, 1)) lua_pop(L, 1);
-      if (debug_ && now() - start > slow_limit_) {
-        lua_pushnil(L);
-        lua_pushnumber(L, now() - start);
-        if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
-      }
+      return;
+    }
+    set_current(L, nullptr);
+    double start = debug_ ? now() : 0;
+    if (call_hook(L, kCall, 1)) lua_pop(L, 1);
+    if (debug_ && now() - start > slow_limit_) {
+      lua_pushnil(L);
+      lua_pushnumber(L, now() - start);
+      if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
     }
   }
 }
@@ -211,7 +262,6 @@ void Scheduler::resume(lua_State* L, Slot* k, int nargs) {
   double start = debug_ ? now() : 0;
   lua_State* co = k->co;
   int status = lua_resume(co, nargs);
-  k = current_;  // a coroutine that finished its task may have gone on with the next one
   if (debug_ && now() - start > slow_limit_) {
     if (status == LUA_YIELD) {
       lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
@@ -252,7 +302,6 @@ void Scheduler::release(lua_State* L, Slot* k) {
     drop_scope(s);
   }
   disarm(&k->timer);
-  if (k->state != Slot::kCallback) --tasks_;
   k->co = nullptr;
   k->state = Slot::kFree;
   k->flags = 0;

@@ -87,7 +87,7 @@ struct Mailbox {
 class Scheduler {
  public:
   // Functions of stdlib/core that the scheduler calls, by their place in the table `hooks`.
-  enum Hook { kBody = 1, kFailed, kAborted, kCall, kDeadlock, kSlow, kProbe, kError };
+  enum Hook { kBody = 1, kFailed, kEager, kCall, kDeadlock, kSlow, kProbe };
 
   Scheduler(lua_State* L, uv_loop_t* loop);
   ~Scheduler();
@@ -138,7 +138,14 @@ class Scheduler {
   bool call_hook(lua_State* L, Hook hook, int nargs);
   int deliver(lua_State* L, Slot* k);
 
-  void make_ready(Slot* k) { ready_.push(k->index); }
+  void make_ready(Slot* k) {
+    if (batch_open_) close_batch();
+    ready_.push(k->index);
+  }
+  void open_batch(lua_State* L);
+  void close_batch();
+  void run_batch(lua_State* L);
+  bool anything_ready() const { return in_batch_ || !ready_.empty(); }
   void interrupt(Slot* k);
   void update_pending(Slot* k);
   Scope* visible_cancel(Slot* k, bool* root);
@@ -158,13 +165,14 @@ class Scheduler {
   uv_loop_t* loop_;
   uv_timer_t* timer_;
   int drain_ref_ = LUA_NOREF;
+  int state_ref_ = LUA_NOREF;
 
   // The ready queue: a ring of slot indices.
   struct Ring {
     std::vector<uint32_t> items = std::vector<uint32_t>(64);
     uint32_t head = 0, count = 0;
     bool empty() const { return count == 0; }
-    uint32_t front() const { return items[head]; }
+    uint32_t& back() { return items[(head + count - 1) & (items.size() - 1)]; }
     uint32_t pop() {
       uint32_t v = items[head];
       head = (head + 1) & (items.size() - 1);
@@ -178,6 +186,13 @@ class Scheduler {
     void remove(uint32_t v);
     void grow();
   } ready_;
+
+  // Tasks that have not started stand in a list on the Lua side, so that spawning one is a matter of
+  // Lua alone. The ready queue has one item for a whole batch of them: everything spawned until
+  // something else becomes ready. An open batch is the last item.
+  bool batch_open_ = false;
+  bool in_batch_ = false;      // state[kBatchLeft] tasks of the batch at the front are still to start
+  double batch_start_ = 0;     // state[kSpawned] when it was opened
 
   Slab<Slot> slots_;
   Slab<Scope> scopes_;
@@ -196,11 +211,9 @@ class Scheduler {
   int32_t threads_ = 0;
 
   Slot* current_ = nullptr;
-  Slot* starting_ = nullptr;
   int depth_ = 0;       // eager starts nested in the running task
   int budget_ = 0;      // steps left before the loop is polled
   int batch_ = 64;      // adapts, so that polls are frequent in time and rare in number
-  uint32_t tasks_ = 0;  // not done
   int abandoned_ = 0;   // operations that nobody waits for any more
   uint64_t waits_ = 0;
   bool stopped_ = false;

@@ -26,65 +26,49 @@ struct TaskLib {
     return k;
   }
 
-  // Gives a Task object its slot, task[1], and notes who made it: task[8] and task[9] are the
-  // function and the line of the caller `level` up.
-  static Slot* admit(lua_State* L, Scheduler* s) {
+  // open_batch(): the tasks that are spawned from now on form a batch at the end of the ready queue.
+  static int open_batch(lua_State* L) {
+    Scheduler* s = self(L);
+    if (!s->batch_open_) s->open_batch(L);
+    return 0;
+  }
+
+  // spawn_eager(task) -> true: takes the first step at once, nested in the running task. False if
+  // too many are nested already.
+  static int spawn_eager(lua_State* L) {
+    Scheduler* s = self(L);
+    constexpr int kDeepest = 100;  // each level nests C frames
+    if (s->depth_ >= kDeepest) return 0;
     Slot* k = new_slot(L, s, 1);
     k->state = Slot::kFresh;
-    ++s->tasks_;
-    lua_pushinteger(L, k->index);
-    lua_rawseti(L, 1, 1);
+    s->attach(L, k);
+    lua_rawgeti(L, upvalue(kHooksUpvalue), Scheduler::kEager);
+    lua_pushvalue(L, 1);
+    lua_xmove(L, k->co, 2);
+    lua_pushinteger(k->co, k->index);
+    Slot* outer = s->current_;
+    ++s->depth_;
+    s->resume(L, k, 2);
+    --s->depth_;
+    s->set_current(L, outer);
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+
+  // made_at(task): notes the function and line that made it, the innermost that is not the runtime's
+  // own, in task[8] and task[9].
+  static int made_at(lua_State* L) {
     lua_Debug ar;
-    if (lua_getstack(L, static_cast<int>(lua_tointeger(L, 2)), &ar)) {
+    for (int level = 3; lua_getstack(L, level, &ar); ++level) {
+      lua_getinfo(L, "S", &ar);
+      if (std::strncmp(ar.source, "@rille/", 7) == 0 || *ar.what == 'C') continue;
       lua_getinfo(L, "fl", &ar);
       lua_rawseti(L, 1, 8);
       lua_pushinteger(L, ar.currentline);
       lua_rawseti(L, 1, 9);
+      break;
     }
-    return k;
-  }
-
-  // spawn(task, level): schedules the first step of a Task object.
-  static int spawn(lua_State* L) {
-    Scheduler* s = self(L);
-    s->make_ready(admit(L, s));
     return 0;
-  }
-
-  // spawn_eager(task, level): takes the first step at once, nested in the running task.
-  static int spawn_eager(lua_State* L) {
-    Scheduler* s = self(L);
-    Slot* k = admit(L, s);
-    constexpr int kDeepest = 100;  // each level nests C frames
-    if (s->depth_ >= kDeepest) {
-      s->make_ready(k);
-      return 0;
-    }
-    Slot* outer = s->current_;
-    ++s->depth_;
-    s->step(L, k);
-    --s->depth_;
-    s->set_current(L, outer);
-    return 0;
-  }
-
-  // next() -> task: the running task is done; its coroutine may go on with another one that has not
-  // started, which saves a switch.
-  static int next(lua_State* L) {
-    Scheduler* s = self(L);
-    Slot* k = s->current_;
-    if (s->budget_ <= 0 || s->debug_ || s->stopped_ || s->depth_ > 0 || s->ready_.empty()) return 0;
-    Slot* n = s->slot(s->ready_.front());
-    if (n->state != Slot::kFresh || (n->flags & Slot::kCancelled)) return 0;
-    s->ready_.pop();
-    --s->budget_;
-    n->co = k->co;
-    n->thread = k->thread;
-    n->state = Slot::kRunning;
-    s->release(L, k);
-    s->set_current(L, n);
-    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(n->index));
-    return 1;
   }
 
   // call(handle [, when]) -> index: schedules hooks.call(handle), soon or at a time.
@@ -352,7 +336,7 @@ struct TaskLib {
     scope->cancelled = scope->acknowledged = false;
     if (L != k->co) {  // tells stdlib/core/coroutine.lua that it has to look
       lua_pushboolean(L, 1);
-      lua_rawseti(L, upvalue(kStateUpvalue), 2);
+      lua_rawseti(L, upvalue(kStateUpvalue), kScopesInside);
     }
     scope->deadline = 0;
     if (lua_type(L, 2) == LUA_TNUMBER) {
@@ -407,7 +391,7 @@ struct TaskLib {
     k->flags &= ~Slot::kAcknowledged;
     bool handed = (k->state == Slot::kReady && !(k->flags & Slot::kSleeping)) ||
                   (k->flags & Slot::kHeld);
-    if (k->state != Slot::kFresh) s->update_pending(k);
+    s->update_pending(k);
     lua_pushboolean(L, handed);
     return 1;
   }
@@ -572,7 +556,9 @@ struct TaskLib {
   // stats() -> tasks, live timers, active handles, abandoned operations
   static int stats(lua_State* L) {
     Scheduler* s = self(L);
-    lua_pushinteger(L, s->tasks_);
+    int tasks = 0;
+    for (uint32_t i = 1; i < s->slots_.size(); ++i) tasks += s->slot(i)->co != nullptr;
+    lua_pushinteger(L, tasks);
     lua_pushinteger(L, static_cast<lua_Integer>(s->heap_.size() - s->stale_));
     int handles = 0;
     uv_walk(
@@ -685,9 +671,9 @@ void Scheduler::refuse(lua_State* L) {
 
 void Scheduler::open(lua_State* L) {
   static const luaL_Reg kFunctions[] = {
-      {"spawn", TaskLib::spawn},
+      {"open_batch", TaskLib::open_batch},
       {"spawn_eager", TaskLib::spawn_eager},
-      {"next", TaskLib::next},
+      {"made_at", TaskLib::made_at},
       {"call", TaskLib::call},
       {"uncall", TaskLib::uncall},
       {"sleep", TaskLib::sleep},
@@ -732,7 +718,7 @@ void Scheduler::open(lua_State* L) {
   int lib = lua_gettop(L);
   int state = lib + 1;
   lua_pushlightuserdata(L, this);
-  lua_createtable(L, 1, 0);  // state
+  lua_createtable(L, 8, 0);  // state
   lua_newtable(L);           // tasks
   lua_newtable(L);           // threads
   lua_newtable(L);           // hooks
@@ -754,9 +740,17 @@ void Scheduler::open(lua_State* L) {
   TaskLib::push_closure(L, TaskLib::run_hook, state);
   lua_setfield(L, LUA_REGISTRYINDEX, "rille.hook");
   lua_pushinteger(L, 0);
-  lua_rawseti(L, state + 1, 1);
+  lua_rawseti(L, state + 1, kCurrent);
   lua_pushboolean(L, 0);
-  lua_rawseti(L, state + 1, 2);
+  lua_rawseti(L, state + 1, kScopesInside);
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, state + 1, kBatchOpen);
+  lua_pushinteger(L, 0);
+  lua_rawseti(L, state + 1, kSpawned);
+  lua_pushinteger(L, 0);
+  lua_rawseti(L, state + 1, kBatchLeft);
+  lua_pushvalue(L, state + 1);
+  state_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 1);
   lua_setfield(L, lib, "state_table");
   lua_pushvalue(L, state + 2);

@@ -112,9 +112,9 @@ end)
 ---@return Condition
 -- Source: asyncio.Condition.
 return function(over)
-  if over ~= nil and (type(over) ~= "table" or getmetatable(over) ~= lock.Lock) then
+  if over ~= nil and (type(over) ~= "table" or getmetatable(over) ~= lock.class) then
     check.bad(1, "Condition", "Lock expected, got " .. type(over))
   end
-  return setmetatable({ _lock = over or lock.new(), _waiting = 0, _list = core.WaitList() },
+  return setmetatable({ _lock = over or lock.Lock(), _waiting = 0, _list = core.WaitList() },
     Condition)
 end

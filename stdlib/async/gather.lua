@@ -152,7 +152,7 @@ end
 local function add(self, i, v, kind)
   local t
   if kind == "function" then
-    t = spawn_for(self, 4, v)
+    t = spawn_for(self, v)
     self._own[#self._own + 1] = t
     self._owned[t] = true
     self._own_left = self._own_left + 1
@@ -385,7 +385,7 @@ function M.as_completed(list, options)
   for i = 1, n do
     local t = list[i]
     if kinds[i] == "function" then
-      spawn_for(self, 2, t)
+      spawn_for(self, t)
       self._left = self._left + 1
       self.size = self.size + 1
     elseif not seen[t] then
@@ -420,7 +420,7 @@ function M.shield(what, ...)
   local t = what
   if not task.is_awaitable(what) then
     check.callable(what, 1, "shield")
-    t = task.spawn_for(false, 2, what, ...)
+    t = task.spawn_for(false, what, ...)
   end
   if t[2] <= 0 then
     if t[1] ~= 0 and t == task.current() then

@@ -58,7 +58,7 @@ function Group:spawn(fn, ...)
     errors._raise("InvalidStateError", self._ended and "spawn: the group has ended"
       or "spawn: the group is cancelled", 2)
   end
-  local child = spawn_for(self, 2, fn, ...)
+  local child = spawn_for(self, fn, ...)
   self._alive = self._alive + 1
   self._number = self._number + 1
   self._children[child] = self._number

@@ -160,7 +160,7 @@ setmetatable(async, {
     local home = HOME[name]
     if not home then return nil end
     local module = require("rille.async." .. home)
-    if type(module) == "table" then module = module[name] or module.new end
+    if type(module) == "table" then module = module[name] end
     self[name] = module
     return module
   end,

@@ -97,8 +97,7 @@ local function new()
 end
 
 return {
-  new = new,
-  block = block,
-  Lock = Lock,
+  Lock = new,
+  class = Lock,
   set_debug = function(fn) on_acquire = fn end,
 }

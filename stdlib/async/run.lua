@@ -56,7 +56,7 @@ function M.run(fn, ...)
     error("'run' cannot be called in a callback: use async.spawn", 2)
   end
   local run = { outer = me[5].run }
-  local t = task.spawn_for(false, 2, fn, ...)
+  local t = task.spawn_for(false, fn, ...)
   t[5] = { vars = t[5].vars, run = run }
   return finish(run, me, task.protected(t.await, t))
 end
