@@ -2,6 +2,8 @@
 
 #include <rille/module.h>
 
+#include <cstring>
+
 namespace {
 
 // Pushes a function of rille.errors.
@@ -35,9 +37,16 @@ void push_error(lua_State* L, const char* kind, const char* message) {
 extern "C" void rille_push_os_error(lua_State* L, int status, const char* syscall, const char* path,
                                     const char* dest, const char* address) {
   push_constructor(L, "os_error");
-  lua_pushstring(L, uv_err_name(status));
+  const char* name = uv_err_name(status);
+  const char* text = uv_strerror(status);
+  // libuv does not know every errno of the system.
+  if (std::strncmp(name, "Unknown", 7) == 0 && strerrorname_np(-status)) {
+    name = strerrorname_np(-status);
+    text = strerrordesc_np(-status);
+  }
+  lua_pushstring(L, name);
   lua_pushinteger(L, -status);
-  lua_pushstring(L, uv_strerror(status));
+  lua_pushstring(L, text);
   push_text(L, syscall);
   push_text(L, path);
   push_text(L, dest);

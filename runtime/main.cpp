@@ -113,10 +113,10 @@ CommandLine parse(int argc, char** argv) {
   if (debug && *debug && std::strcmp(debug, "0") != 0) line.options.debug = true;
 
   if (position < argc && std::strcmp(argv[position], "--") == 0) ++position;
-  line.options.program = argv[0];
+  line.options.command.assign(argv, argv + position);
   if (!line.has_code) {
     line.script = position < argc ? argv[position++] : "-";
-    if (line.script != "-") line.options.script = line.script;
+    line.options.script = line.script;
   }
   for (; position < argc; ++position) line.options.args.emplace_back(argv[position]);
   return line;

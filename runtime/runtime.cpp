@@ -52,8 +52,11 @@ int set_globals(lua_State* L) {
   }
   lua_pushlstring(L, options->script.data(), options->script.size());
   lua_rawseti(L, -2, 0);
-  lua_pushlstring(L, options->program.data(), options->program.size());
-  lua_rawseti(L, -2, -1);
+  i = 0;
+  for (auto word = options->command.rbegin(); word != options->command.rend(); ++word) {
+    lua_pushlstring(L, word->data(), word->size());
+    lua_rawseti(L, -2, --i);
+  }
   lua_setglobal(L, "arg");
   lua_setfield(L, -2, "args");
   lua_pushvalue(L, -1);
@@ -61,7 +64,7 @@ int set_globals(lua_State* L) {
   lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
   lua_insert(L, -2);
   lua_setfield(L, -2, "rille");
-  if (!options->script.empty()) {
+  if (!options->script.empty() && options->script != "-") {
     std::size_t slash = options->script.rfind('/');
     std::string folder = slash == std::string::npos ? "." : options->script.substr(0, slash);
     lua_getglobal(L, "package");

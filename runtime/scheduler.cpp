@@ -76,9 +76,9 @@ bool Scheduler::run() {
     }
     if (stopped_) return true;
     if (anything_ready()) {
-      uv_run(loop_, UV_RUN_NOWAIT);
+      poll(UV_RUN_NOWAIT);
     } else if (alive()) {
-      uv_run(loop_, UV_RUN_ONCE);
+      poll(UV_RUN_ONCE);
     } else {
       lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
       lua_pushboolean(L_, 1);  // nothing can go on: see drain
@@ -87,6 +87,12 @@ bool Scheduler::run() {
       if (!went_on) return false;
     }
   }
+}
+
+void Scheduler::poll(uv_run_mode mode) {
+  polling_ = true;
+  uv_run(loop_, mode);
+  polling_ = false;
 }
 
 // A live timer, handle or request. Stale timers do not count.
@@ -111,7 +117,7 @@ void Scheduler::drain(lua_State* L) {
     } else if (!ready_.empty()) {
       uint32_t item = ready_.pop();
       if (item & kBatch) {
-        if (batch_open_) {  // there is one open batch at the most, and it is the last item
+        if (batch_open_ && ready_.empty()) {  // the open batch is the last item
           ready_.push(item);
           close_batch();
           item = ready_.pop();
@@ -246,7 +252,7 @@ void Scheduler::step(lua_State* L, Slot* k) {
     set_current(L, nullptr);
     double start = debug_ ? now() : 0;
     if (call_hook(L, kCall, 1)) lua_pop(L, 1);
-    if (debug_ && now() - start > slow_limit_) {
+    if (start != 0 && now() - start > slow_limit_) {
       lua_pushnil(L);
       lua_pushnumber(L, now() - start);
       if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
@@ -262,12 +268,9 @@ void Scheduler::resume(lua_State* L, Slot* k, int nargs) {
   double start = debug_ ? now() : 0;
   lua_State* co = k->co;
   int status = lua_resume(co, nargs);
-  if (debug_ && now() - start > slow_limit_) {
-    if (status == LUA_YIELD) {
-      lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
-    } else {
-      lua_pushnil(L);
-    }
+  // Debug mode may have been switched on in this very step.
+  if (start != 0 && now() - start > slow_limit_) {
+    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
     lua_pushnumber(L, now() - start);
     if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
   }

@@ -141,7 +141,10 @@ class Scheduler {
   void make_ready(Slot* k) {
     if (batch_open_) close_batch();
     ready_.push(k->index);
+    // libuv runs some callbacks before it blocks: it must not block any more.
+    if (polling_) uv_stop(loop_);
   }
+  void poll(uv_run_mode mode);
   void open_batch(lua_State* L);
   void close_batch();
   void run_batch(lua_State* L);
@@ -217,6 +220,7 @@ class Scheduler {
   int abandoned_ = 0;   // operations that nobody waits for any more
   uint64_t waits_ = 0;
   bool stopped_ = false;
+  bool polling_ = false;  // inside uv_run
   bool debug_ = false;
   bool probe_ = false;
   double slow_limit_ = 0.1;

@@ -27,7 +27,7 @@ int search(lua_State* L) {
       [](const EmbeddedModule& a, const char* b) { return std::strcmp(a.name, b) < 0; });
   if (m != end && std::strcmp(m->name, name) == 0) {
     // "stdlib/async/queue.lua" shows up in tracebacks as "rille/async/queue.lua".
-    lua_pushfstring(L, "@rille/%s", std::strchr(m->path, '/') + 1);
+    lua_pushfstring(L, "=rille/%s", std::strchr(m->path, '/') + 1);
     if (luaL_loadbuffer(L, m->source, m->size, lua_tostring(L, -1)) != 0) return lua_error(L);
     return 1;
   }

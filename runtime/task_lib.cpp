@@ -61,7 +61,7 @@ struct TaskLib {
     lua_Debug ar;
     for (int level = 3; lua_getstack(L, level, &ar); ++level) {
       lua_getinfo(L, "S", &ar);
-      if (std::strncmp(ar.source, "@rille/", 7) == 0 || *ar.what == 'C') continue;
+      if (std::strncmp(ar.source, "=rille/", 7) == 0 || *ar.what == 'C') continue;
       lua_getinfo(L, "fl", &ar);
       lua_rawseti(L, 1, 8);
       lua_pushinteger(L, ar.currentline);
@@ -437,6 +437,13 @@ struct TaskLib {
     return 1;
   }
 
+  // is_cancelled(id) -> true if that scope is alive and cancelled.
+  static int is_cancelled(lua_State* L) {
+    Scope* scope = self(L)->find_scope(lua_tonumber(L, 1));
+    lua_pushboolean(L, scope && scope->cancelled);
+    return 1;
+  }
+
   // deadline(id) -> seconds or nil.
   static int deadline(lua_State* L) {
     Scope* scope = self(L)->find_scope(lua_tonumber(L, 1));
@@ -533,7 +540,8 @@ struct TaskLib {
     return 0;
   }
 
-  // state(index) -> "fresh", "ready", "running", "parked", and the waiting operation's coroutine
+  // state(index) -> "ready", "running", "parked"; its coroutine; whether it sleeps; whether it waits
+  // for something outside of Lua
   static int state(lua_State* L) {
     Scheduler* s = self(L);
     auto index = static_cast<uint32_t>(lua_tointeger(L, 1));
@@ -544,7 +552,8 @@ struct TaskLib {
     if (!k->co) return 1;
     lua_rawgeti(L, upvalue(kThreadsUpvalue), k->thread);
     lua_pushboolean(L, (k->flags & Slot::kSleeping) != 0);
-    return 3;
+    lua_pushboolean(L, k->waiter != nullptr);
+    return 4;
   }
 
   // count() -> how many indices may be in use.
@@ -700,6 +709,7 @@ void Scheduler::open(lua_State* L) {
       {"pending", TaskLib::pending},
       {"owns", TaskLib::owns},
       {"deadline", TaskLib::deadline},
+      {"is_cancelled", TaskLib::is_cancelled},
       {"reschedule", TaskLib::reschedule},
       {"suspend_scopes", TaskLib::suspend_scopes},
       {"resume_scopes", TaskLib::resume_scopes},

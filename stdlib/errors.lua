@@ -12,7 +12,8 @@ local traceback, rawget, setmetatable, getmetatable = debug.traceback, rawget, s
 local function clean(stack)
   local lines = {}
   for line in stack:gmatch "[^\n]+" do
-    if line:sub(1, 1) == "\t" and not line:find("rille/core/", 1, true)
+    if line:sub(1, 1) == "\t" and not line:find("\trille/core/", 1, true)
+      and not line:find("\trille/errors.lua:", 1, true)
       and not line:find("^%s*%[C%]: in function 'x?pcall'") then
       lines[#lines + 1] = line
     end
@@ -31,9 +32,9 @@ local function render(trace)
 end
 errors._render = render
 
---- Where the caller stands, as a trace. `level` as for `error`.
-function errors._trace(level, note, inner)
-  return { stack = traceback("", level + 1), note = note, inner = inner }
+--- Where the running task stands, as a trace.
+function errors._trace(note, inner)
+  return { stack = traceback("", 2), note = note, inner = inner }
 end
 
 -- The text is made when somebody asks for it: most errors are caught and forgotten.
@@ -64,6 +65,10 @@ local OURS = { [Error] = true, [Cancelled] = true, [ErrorGroupMeta] = true }
 ---@param kind string
 ---@return boolean
 function errors.is(value, kind)
+  if type(kind) ~= "string" then
+    error(("bad argument #2 to 'is' (string expected, got %s)"):format(
+      kind == nil and "nil" or type(kind)), 2)
+  end
   return type(value) == "table" and OURS[getmetatable(value)] == true
     and rawget(value, "kind") == kind
 end
@@ -75,13 +80,13 @@ function errors.is_error(value)
   return type(value) == "table" and OURS[getmetatable(value)] == true
 end
 
-local function make(kind, message, fields, level)
+local function make(kind, message, fields)
   local e = {}
   if fields then
     for k, v in pairs(fields) do e[k] = v end
   end
   e.kind, e.message = kind, message
-  e._trace = { stack = traceback("", level + 1) }
+  e._trace = { stack = traceback("", 2) }
   return setmetatable(e, Error)
 end
 
@@ -94,16 +99,18 @@ function errors.new(kind, message, fields)
   if type(kind) ~= "string" then
     error(("bad argument #1 to 'new' (string expected, got %s)"):format(type(kind)), 2)
   end
+  if type(message) ~= "string" and type(message) ~= "number" then
+    error(("bad argument #2 to 'new' (string expected, got %s)"):format(
+      message == nil and "nil" or type(message)), 2)
+  end
   if fields ~= nil and type(fields) ~= "table" then
     error(("bad argument #3 to 'new' (table expected, got %s)"):format(type(fields)), 2)
   end
-  return make(kind, message == nil and "" or tostring(message), fields, 2)
+  return make(kind, tostring(message), fields)
 end
 
---- Raises an error object of a kind; `level` as for `error`: it says where the traceback begins.
-function errors._raise(kind, message, level, fields)
-  error(make(kind, message, fields, (level or 1) + 1), 0)
-end
+--- Raises an error object of a kind.
+function errors._raise(kind, message, fields) error(make(kind, message, fields), 0) end
 
 --- The OSError of a failed system call.
 -- Source: POSIX errno names; libuv's texts.
@@ -117,7 +124,7 @@ function errors.os_error(code, errno, text, syscall, path, dest, address)
   end
   return make("OSError", message, {
     code = code, errno = errno, syscall = syscall, path = path, dest = dest, address = address,
-  }, 1)
+  })
 end
 
 --- A cancellation: who asked for it, where, and why.

@@ -12,7 +12,7 @@ for file in io.lines(list) do
   if file ~= "" then
     local path = file:sub(#folder + 2)
     local source = assert(io.open(file, "rb")):read("*a")
-    local chunk, message = loadstring(source, "@rille/" .. path)
+    local chunk, message = loadstring(source, "=rille/" .. path)
     if not chunk then
       -- In the form of a compiler's message, so that editors find the line.
       io.stderr:write(file, message:match(":%d+:.*") or (": " .. message), "\n")

@@ -13,17 +13,17 @@ Barrier.__index = Barrier
 Barrier.__name = "Barrier"
 
 local function broken_error(level)
-  errors._raise("BrokenBarrierError", "the barrier is broken", level + 1)
+  errors._raise("BrokenBarrierError", "the barrier is broken")
 end
 
 local function block(self)
   local err = core.wait(self._list)
   if err ~= nil then
-    if err == true then
+    if type(err) ~= "table" then
       -- One that is gone will never arrive again: as if it had not come.
       self._arrived = self._arrived - 1
     end
-    raise(err, 2)
+    raise(err)
   end
 end
 

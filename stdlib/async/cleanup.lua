@@ -127,7 +127,7 @@ Context.__name = "Context manager"
 
 function Context:enter()
   if self._co then
-    errors._raise("InvalidStateError", "a context can be entered only once", 2)
+    errors._raise("InvalidStateError", "a context can be entered only once")
   end
   local args = self._args
   local body = self._body
@@ -135,7 +135,7 @@ function Context:enter()
   self._args = nil
   local value = step(self._co)
   if coroutine.status(self._co) == "dead" then
-    errors._raise("InvalidStateError", "the context function did not yield", 2)
+    errors._raise("InvalidStateError", "the context function did not yield")
   end
   return value
 end
@@ -153,7 +153,7 @@ function Context:exit(e)
   end
   if coroutine.status(co) ~= "dead" then
     xpcall(step, keep_trace, co, RAISE, setmetatable({}, Unwind))
-    errors._raise("InvalidStateError", "the context function yielded twice", 2)
+    errors._raise("InvalidStateError", "the context function yielded twice")
   end
   return e ~= nil
 end
@@ -225,7 +225,7 @@ end
 function Generator:__call()
   if self._closed then return end
   if self._running then
-    errors._raise("InvalidStateError", "the generator is running already", 2)
+    errors._raise("InvalidStateError", "the generator is running already")
   end
   self._running = true
   return settle(self, xpcall(advance, keep_trace, self))
@@ -237,7 +237,7 @@ end
 function Generator:close()
   if self._closed then return end
   if self._running then
-    errors._raise("InvalidStateError", "close: the generator is running", 2)
+    errors._raise("InvalidStateError", "close: the generator is running")
   end
   self._closed = true
   forget(self)
@@ -247,7 +247,7 @@ function Generator:close()
   local ok, e = shielded(step, co, RAISE, unwind)
   if not ok and e ~= unwind then rethrow(e) end
   if coroutine.status(co) ~= "dead" then
-    errors._raise("InvalidStateError", "the generator yielded while it was being closed", 2)
+    errors._raise("InvalidStateError", "the generator yielded while it was being closed")
   end
 end
 

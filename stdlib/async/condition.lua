@@ -30,7 +30,7 @@ function Condition:exit() self._lock:release() end
 
 local function must_hold(self, name)
   if self._lock._owner ~= tasks[state[1]] then
-    errors._raise("InvalidStateError", name .. ": the task does not hold the condition's lock", 3)
+    errors._raise("InvalidStateError", name .. ": the task does not hold the condition's lock")
   end
 end
 
@@ -49,7 +49,7 @@ local function block(self)
   local ok, e = task.protected(l.acquire, l)
   leave(id)
   if not ok then task.rethrow(e) end
-  raise(err, 2)
+  raise(err)
 end
 
 --- Gives the lock up, waits to be notified, and takes the lock again.

@@ -56,13 +56,13 @@ function ContextVar:reset(token)
     check.bad(1, "reset", "token expected, got " .. type(token))
   end
   if token._var ~= self then
-    errors._raise("InvalidStateError", "reset: the token is of another variable", 2)
+    errors._raise("InvalidStateError", "reset: the token is of another variable")
   end
   if token._used then
-    errors._raise("InvalidStateError", "reset: the token has been used", 2)
+    errors._raise("InvalidStateError", "reset: the token has been used")
   end
   if token._task ~= current() then
-    errors._raise("InvalidStateError", "reset: the token is of another task", 2)
+    errors._raise("InvalidStateError", "reset: the token is of another task")
   end
   token._used = true
   write(self, token._old)
@@ -91,7 +91,7 @@ end
 function Context:run(fn, ...)
   check.callable(fn, 1, "run")
   if self._entered then
-    errors._raise("InvalidStateError", "run: the context is entered already", 2)
+    errors._raise("InvalidStateError", "run: the context is entered already")
   end
   local t = current()
   local outer = t[5]

@@ -16,7 +16,7 @@ local function block(self)
   self._waiting = self._waiting + 1
   local err = wait(self._list)
   self._waiting = self._waiting - 1
-  if err ~= nil then raise(err, 2) end
+  if err ~= nil then raise(err) end
 end
 
 --- Waits until the event is set.

@@ -47,7 +47,7 @@ local function entry_kind(v, i, name)
   if type(v) == "function" then return "function" end
   if task.is_awaitable(v) then return "awaitable" end
   if check.is_callable(v) then return "function" end
-  check.bad(1, name, ("entry %d: function, Task or Future expected, got %s"):format(i, type(v)), 1)
+  check.bad(1, name, ("entry %d: function, Task or Future expected, got %s"):format(i, type(v)))
 end
 
 local function length(list, name)
@@ -81,7 +81,7 @@ end
 
 local function error_of(t)
   if t[2] == CANCELLED then
-    local ok, e = task.protected(task.outcome, t, 2)
+    local ok, e = task.protected(task.outcome, t)
     return not ok and e or nil
   end
   task.take(t)
@@ -112,6 +112,10 @@ local function wait_for_all(self)
       leave(id)
     else
       err = sleep_until_done(self)
+    end
+    if type(err) == "string" then -- waiting is impossible here
+      cancel_own(self, "the gather cannot wait")
+      task.raise(err)
     end
     if err ~= nil and not self._interruption then
       self._interruption = err
@@ -144,7 +148,7 @@ local function finish(self)
   if self._failed then
     local failed = self._failed
     -- The functions were cancelled because of it; that is no loss.
-    return task.outcome(failed, 3)
+    return task.outcome(failed)
   end
   return collect(self)
 end
@@ -159,6 +163,7 @@ local function add(self, i, v, kind)
     self._left = self._left + 1
   else
     t = v
+    task.not_self(t)
     if not self._nodes[t] and not self._owned[t] then
       self._nodes[t] = { self }
       if t[2] <= 0 then
@@ -243,7 +248,7 @@ local function awaitables(list, name)
   for i = 1, n do
     local v = list[i]
     if not task.is_awaitable(v) then
-      check.bad(1, name, ("entry %d: Task or Future expected, got %s"):format(i, type(v)), 1)
+      check.bad(1, name, ("entry %d: Task or Future expected, got %s"):format(i, type(v)))
     end
     if not seen[v] then
       seen[v] = true
@@ -295,6 +300,7 @@ function M.wait(list, options)
   }, Wait)
   local nodes = {}
   for _, t in ipairs(tasks) do
+    task.not_self(t)
     if t[2] <= 0 then
       self._left = self._left + 1
     elseif self._first or self._first_error and is_error_state(t[2]) then
@@ -343,22 +349,24 @@ local function next_done(self)
   local at = self._at + 1
   if not self._done[at] then
     if self._left == 0 then return nil end
-    local err
-    if not self._expired then
-      self._waits = true
-      err = sleep_until_done(self)
-      self._waits = false
+    local timer
+    if self._deadline then
+      timer = task.schedule(self._deadline, function()
+        self._expired = true
+        if self._waits then wake(self._ticket[1]) end
+      end)
     end
+    self._waits = true
+    local err = sleep_until_done(self)
+    self._waits = false
+    if timer then timer:cancel() end
     if err ~= nil then task.raise(err) end
-    if not self._done[at] and self._expired then
-      errors._raise("TimeoutError", ("%d of %d tasks have not ended"):format(self._left, self.size),
-        2)
+    if not self._done[at] then
+      errors._raise("TimeoutError", ("%d of %d tasks have not ended"):format(self._left, self.size))
     end
   end
   self._at = at
-  local t = self._done[at]
-  if at == self.size and self._timer then self._timer:cancel() end
-  return t
+  return self._done[at]
 end
 
 local AS_COMPLETED_OPTIONS = { timeout = true }
@@ -399,12 +407,7 @@ function M.as_completed(list, options)
       end
     end
   end
-  if timeout then
-    self._timer = task.schedule(core.time() + timeout, function()
-      self._expired = true
-      if self._waits then wake(self._ticket[1]) end
-    end)
-  end
+  if timeout then self._deadline = core.time() + timeout end
   return function() return next_done(self) end
 end
 
@@ -424,12 +427,12 @@ function M.shield(what, ...)
   end
   if t[2] <= 0 then
     if t[1] ~= 0 and t == task.current() then
-      errors._raise("InvalidStateError", "a task cannot wait for itself", 2)
+      errors._raise("InvalidStateError", "a task cannot wait for itself")
     end
     local err = task.join(t)
     if err ~= nil then task.raise(err) end
   end
-  return task.outcome(t, 2)
+  return task.outcome(t)
 end
 
 report.describe(task.join, function(t) return "the end of " .. t:name() end)

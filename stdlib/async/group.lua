@@ -56,7 +56,7 @@ function Group:spawn(fn, ...)
   if type(fn) ~= "function" then check.callable(fn, 1, "spawn") end
   if self._ended or self._cancelled then
     errors._raise("InvalidStateError", self._ended and "spawn: the group has ended"
-      or "spawn: the group is cancelled", 2)
+      or "spawn: the group is cancelled")
   end
   local child = spawn_for(self, fn, ...)
   self._alive = self._alive + 1
@@ -96,6 +96,7 @@ local function wait_for_children(self)
     if err ~= nil then
       interruption = interruption or err
       cancel_all(self, "the group was cancelled", nil)
+      if type(err) == "string" then break end -- waiting is impossible here
     end
   end
   return interruption
@@ -132,7 +133,7 @@ end
 return function(fn)
   check.callable(fn, 1, "group")
   local id = enter(GROUP)
-  if not id then error("'group' can only be called in a task", 2) end
+  if not id then check.fail "'group' can only be called in a task" end
   local self = setmetatable({ _id = id, _alive = 0, _number = 0, _children = {}, _errors = {},
     _ended = false, _cancelled = false, _join = nil }, Group)
   return finish(self, protected(fn, self))

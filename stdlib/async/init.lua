@@ -24,9 +24,9 @@ local async = {
 local function bad_sleep(seconds, err)
   if err == 2 then
     if type(seconds) == "string" and tonumber(seconds) then return async.sleep(tonumber(seconds)) end
-    check.seconds(seconds, 1, "sleep", 1)
+    check.seconds(seconds, 1, "sleep")
   end
-  raise(err, 2)
+  raise(err)
 end
 
 --- Waits, and returns the further arguments. `async.sleep(0)` lets every ready task run once.

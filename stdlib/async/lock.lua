@@ -3,13 +3,14 @@
 local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
+local check = require "rille.core.check"
 local report = require "rille.core.report"
 
 local wait, wake_one, first = core.wait, core.wake_one, core.first
 local state, tasks = core.state_table, core.tasks
 local raise, rethrow, keep_trace = task.raise, task.rethrow, task.keep_trace
 local xpcall = require("rille.core.protect").xpcall
-local setmetatable = setmetatable
+local type, setmetatable = type, setmetatable
 
 ---@class Lock
 local Lock = {}
@@ -23,7 +24,7 @@ local function block(self)
   self._waiting = self._waiting + 1
   local err = wait(self._list)
   self._waiting = self._waiting - 1
-  if err ~= nil then raise(err, 2) end
+  if err ~= nil then raise(err) end
 end
 
 --- Takes the lock, waiting until it is free.
@@ -42,7 +43,7 @@ end
 --- Gives the lock back, to the first waiter if there is one. Any task may do so.
 -- Errors: InvalidStateError if nobody holds it.
 function Lock:release()
-  if not self._owner then errors._raise("InvalidStateError", "release: the lock is not held", 2) end
+  if not self._owner then errors._raise("InvalidStateError", "release: the lock is not held") end
   if self._waiting > 0 then
     local heir = first(self._list)
     if heir then
@@ -68,6 +69,7 @@ end
 ---@async
 ---@param fn function
 function Lock:with(fn, ...)
+  if type(fn) ~= "function" then check.callable(fn, 1, "with") end
   if self._owner then
     block(self)
   else

@@ -117,7 +117,7 @@ end
 -- ---- put ----------------------------------------------------------------------------------------
 
 local function shut_down(level)
-  errors._raise("QueueShutDown", "the queue is shut down", level + 1)
+  errors._raise("QueueShutDown", "the queue is shut down")
 end
 
 -- Puts an item for which there is a place: to the first getter, or into the queue.
@@ -136,7 +136,7 @@ local function wait_to_put(self, value)
   local err = park(node, 1)
   if err ~= nil then
     self._putters:remove(node)
-    raise(err, 2)
+    raise(err)
   end
 end
 
@@ -169,7 +169,7 @@ end
 function Queue:put_nowait(value)
   if self._shut then shut_down(2) end
   if self._count >= self._max then
-    errors._raise("QueueFull", ("the queue holds its %d items"):format(self._max), 2)
+    errors._raise("QueueFull", ("the queue holds its %d items"):format(self._max))
   end
   store(self, value)
 end
@@ -200,7 +200,7 @@ local function wait_to_get(self)
   self._getting = self._getting + 1
   local err, value = wait(self._getters)
   self._getting = self._getting - 1
-  if err ~= nil then raise(err, 2) end
+  if err ~= nil then raise(err) end
   return value
 end
 
@@ -223,7 +223,7 @@ end
 function Queue:get_nowait()
   if self._count == 0 then
     if self._shut then shut_down(2) end
-    errors._raise("QueueEmpty", "the queue is empty", 2)
+    errors._raise("QueueEmpty", "the queue is empty")
   end
   return take(self)
 end
@@ -249,14 +249,14 @@ end
 -- Errors: InvalidStateError if called more often than items were put.
 function Queue:task_done()
   if self._unfinished <= 0 then
-    errors._raise("InvalidStateError", "task_done: called more often than items were put", 2)
+    errors._raise("InvalidStateError", "task_done: called more often than items were put")
   end
   finish_items(self, 1)
 end
 
 local function wait_to_join(self)
   local err = wait(self._joiners)
-  if err ~= nil then raise(err, 2) end
+  if err ~= nil then raise(err) end
 end
 
 --- Waits until every item that was put has had its task_done().
@@ -295,7 +295,7 @@ local function next_item(self)
     self._getting = self._getting - 1
     if err ~= nil then
       if errors.is(err, "QueueShutDown") then return nil end
-      raise(err, 2)
+      raise(err)
     end
   else
     value = take(self)

@@ -53,7 +53,7 @@ function M.run(fn, ...)
   check.callable(fn, 1, "run")
   local me = task.current()
   if me == task.outside then
-    error("'run' cannot be called in a callback: use async.spawn", 2)
+    check.fail "'run' cannot be called in a callback: use async.spawn"
   end
   local run = { outer = me[5].run }
   local t = task.spawn_for(false, fn, ...)

@@ -9,7 +9,7 @@ local report = require "rille.core.report"
 local wait, wake_one = core.wait, core.wake_one
 local raise, rethrow, keep_trace = task.raise, task.rethrow, task.keep_trace
 local xpcall = require("rille.core.protect").xpcall
-local setmetatable = setmetatable
+local type, setmetatable = type, setmetatable
 
 ---@class Semaphore
 local Semaphore = {}
@@ -20,7 +20,7 @@ local function block(self)
   self._waiting = self._waiting + 1
   local err = wait(self._list)
   self._waiting = self._waiting - 1
-  if err ~= nil then raise(err, 2) end
+  if err ~= nil then raise(err) end
 end
 
 --- Takes a permit, waiting until there is one.
@@ -50,7 +50,7 @@ function Semaphore:release()
   if self._waiting > 0 and wake_one(self._list) then return end
   local free = self._free
   if free >= self._bound then
-    errors._raise("InvalidStateError", "release: the semaphore has all its permits", 2)
+    errors._raise("InvalidStateError", "release: the semaphore has all its permits")
   end
   self._free = free + 1
 end
@@ -72,6 +72,7 @@ end
 ---@async
 ---@param fn function
 function Semaphore:with(fn, ...)
+  if type(fn) ~= "function" then check.callable(fn, 1, "with") end
   local free = self._free
   if free > 0 then
     self._free = free - 1

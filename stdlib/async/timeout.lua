@@ -37,13 +37,13 @@ local function finish(id, seconds, ok, ...)
   end
   local e = (...)
   if cancelled and is_own(id, e) then
-    errors._raise("TimeoutError", expired_at(seconds), 2)
+    errors._raise("TimeoutError", expired_at(seconds))
   end
   rethrow(e)
 end
 
 local function need_task(id, name)
-  if not id then error(("'%s' can only be called in a task"):format(name), 3) end
+  if not id then check.fail(("'%s' can only be called in a task"):format(name)) end
   return id
 end
 
@@ -84,7 +84,7 @@ function Scope:reschedule(deadline)
   if deadline ~= nil then deadline = check.seconds(deadline, 1, "reschedule") end
   if not self._id or scope_cancels[self._id] then
     errors._raise("InvalidStateError", "reschedule: the timeout has "
-      .. (self._id and "expired" or "ended"), 2)
+      .. (self._id and "expired" or "ended"))
   end
   core.reschedule(self._id, deadline)
 end
@@ -117,7 +117,7 @@ local function finish_scope(scope, seconds, ok, ...)
   end
   local e = (...)
   if scope._expired and is_own(id, e) then
-    errors._raise("TimeoutError", expired_at(seconds), 2)
+    errors._raise("TimeoutError", expired_at(seconds))
   end
   rethrow(e)
 end

@@ -15,8 +15,8 @@ namespace rille {
 
 struct Options {
   std::vector<std::string> args;  // rille.args
-  std::string script;             // arg[0]
-  std::string program = "rille";  // arg[-1]
+  std::string script;             // arg[0]; its folder is on package.path
+  std::vector<std::string> command = {"rille"};  // what stood before the script: arg[-1] is the last
   bool debug = false;
 };
 

@@ -1,0 +1,176 @@
+--- What the runtime says on its own account: errors that nobody took, tasks that hold the loop, a
+-- program in which nothing can go on.
+local core = require "rille.core.scheduler"
+local task = require "rille.core.task"
+local errors = require "rille.errors"
+local nested = require "rille.core.coroutine"
+
+local M = { lost = 0, handler = nil }
+
+local unpack, tostring = unpack, tostring
+local pcall = require("rille.core.protect").pcall
+
+local function text_of(value)
+  local ok, text = pcall(tostring, value)
+  return ok and text or "(an error that cannot be shown)"
+end
+M.text_of = text_of
+
+--- What an error object came of, and what that came of: texts with tracebacks.
+function M.causes(e)
+  local lines = {}
+  for _ = 1, 20 do
+    e = errors.is_error(e) and rawget(e, "cause") or nil
+    if e == nil then break end
+    lines[#lines + 1] = "caused by " .. text_of(e)
+    if errors.is_error(e) and e.traceback ~= "" then lines[#lines + 1] = e.traceback end
+  end
+  return lines
+end
+
+-- Replaced by the host: takes a finished text.
+M.write = function(text) io.stderr:write(text, "\n") end
+
+local function default(report)
+  local lines = { "rille: " .. report.message }
+  if report.error ~= nil then lines[1] = lines[1] .. ": " .. text_of(report.error) end
+  if report.traceback and report.traceback ~= "" then lines[#lines + 1] = report.traceback end
+  for _, line in ipairs(M.causes(report.error)) do lines[#lines + 1] = line end
+  if report.made then lines[#lines + 1] = "made at " .. report.made end
+  M.write(table.concat(lines, "\n"))
+end
+
+--- Sends a report to the exception handler, or to stderr.
+function M.report(report)
+  if M.handler then
+    local ok, e = pcall(M.handler, report)
+    if ok then return end
+    default(report)
+    default { message = "error in the exception handler", error = e }
+  else
+    default(report)
+  end
+end
+task.report = M.report
+
+-- ---- lost errors --------------------------------------------------------------------------------
+
+-- Failed tasks whose error nobody has taken. Weak, so that a task which is dropped is noticed by
+-- the sentinel's finalizer; the record is what the report needs without the task.
+local watched = {}
+
+local function made_at(t)
+  if not t[8] or t[9] <= 0 then return nil end
+  local info = debug.getinfo(t[8], "S")
+  return info.short_src .. ":" .. t[9]
+end
+M.made_at = made_at
+
+local function lose(record, t)
+  if not watched[record] then return end
+  watched[record] = nil
+  if not M.handler then M.lost = M.lost + 1 end -- what a handler gets is not lost
+  M.report {
+    message = "the error of " .. record.name .. " was never taken", error = record.error,
+    task = t, traceback = errors._render(record.trace), made = record.made,
+  }
+end
+
+task.watch_lost = function(t)
+  local x = task.extra(t)
+  local record = {
+    name = t:name(), error = t[3], trace = x.trace, made = made_at(t),
+    -- The record is held strongly and must not keep the task alive.
+    task = setmetatable({ t }, { __mode = "v" }),
+  }
+  local sentinel = newproxy(true)
+  getmetatable(sentinel).__gc = function() lose(record, t) end
+  watched[record] = true
+  x.sentinel = sentinel
+  x.lost = function()
+    watched[record] = nil
+    x.sentinel, x.lost = nil, nil
+  end
+end
+
+--- Reports every error that nobody has taken by now. Returns how many were ever lost.
+function M.flush_lost()
+  local list = {}
+  for record in pairs(watched) do list[#list + 1] = record end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  for _, record in ipairs(list) do lose(record, record.task[1]) end
+  return M.lost
+end
+
+-- ---- what tasks wait for ------------------------------------------------------------------------
+
+-- What a wait is for is read from the stack when somebody asks: each function that waits names
+-- itself here and gets its first argument.
+local describers = {}
+
+--- `text(self)` says what a task inside `fn` waits for.
+function M.describe(fn, text) describers[fn] = text end
+
+local function name_of(t) return t[7] == "main" and "main" or t:name() end
+
+--- What a suspended task waits for, in words.
+function M.waits_for(t)
+  if t[2] > 0 then return "is done" end
+  if t[1] == 0 then return "has not started" end
+  local phase, co, sleeping = core.state(t[1])
+  if phase == "running" then return "runs" end
+  if not co then return phase end
+  local what = nested.each_nested(co, function(c)
+    for level = 0, 200 do
+      local info = debug.getinfo(c, level, "f")
+      if not info then return nil end
+      local text = describers[info.func]
+      if text then
+        local _, self = debug.getlocal(c, level, 1)
+        return text(self)
+      end
+    end
+  end)
+  if what then return "waits for " .. what end
+  return sleeping and "sleeps" or "waits"
+end
+
+--- All tasks that are not done, in the order in which they were made.
+function M.all_tasks()
+  local list = {}
+  for i = 1, core.count() do
+    local t = core.tasks[i]
+    if t ~= nil and getmetatable(t) == task.TaskMeta and t[2] <= 0 then list[#list + 1] = t end
+  end
+  task.each_fresh(function(t) list[#list + 1] = t end)
+  return list
+end
+
+-- Nothing is left that could wake anybody: the main task is told, with all that is known.
+core.hooks[5] = function()
+  local main = M.main
+  if not main or main[1] == 0 then return false end
+  local lines = { "nothing is left that could wake a waiting task" }
+  local tasks = M.all_tasks()
+  table.sort(tasks, function(a, b) return a == main and b ~= main end)
+  for _, t in ipairs(tasks) do
+    lines[#lines + 1] = ("%s %s"):format(name_of(t), M.waits_for(t))
+    lines[#lines + 1] = t:traceback()
+  end
+  local e = errors.new("DeadlockError", table.concat(lines, "\n"), { tasks = tasks })
+  return core.throw(main[1], e)
+end
+
+-- ---- debug mode ---------------------------------------------------------------------------------
+
+core.hooks[6] = function(t, seconds)
+  local who = t and t:name() or "a callback"
+  local ended = t and t[2] > 0
+  M.report {
+    message = ("%s held the loop for %.3f s%s"):format(who, seconds,
+      ended and ", up to its end" or t and ", up to where it stands now" or ""),
+    task = t, traceback = t and not ended and t:traceback() or nil, made = t and made_at(t),
+  }
+end
+
+return M
