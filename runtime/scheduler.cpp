@@ -250,11 +250,11 @@ void Scheduler::step(lua_State* L, Slot* k) {
       return;
     }
     set_current(L, nullptr);
-    double start = debug_ ? now() : 0;
+    step_start_ = debug_ ? now() : 0;
     if (call_hook(L, kCall, 1)) lua_pop(L, 1);
-    if (start != 0 && now() - start > slow_limit_) {
+    if (debug_ && now() - step_start_ > slow_limit_) {
       lua_pushnil(L);
-      lua_pushnumber(L, now() - start);
+      lua_pushnumber(L, now() - step_start_);
       if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
     }
   }
@@ -265,14 +265,14 @@ void Scheduler::resume(lua_State* L, Slot* k, int nargs) {
   k->state = Slot::kRunning;
   k->flags &= ~(Slot::kSleeping | Slot::kHeld);
   set_current(L, k);
-  double start = debug_ ? now() : 0;
+  step_start_ = debug_ ? now() : 0;
   lua_State* co = k->co;
   int status = lua_resume(co, nargs);
-  // Debug mode may have been switched on in this very step.
-  if (start != 0 && now() - start > slow_limit_) {
+  if (debug_ && now() - step_start_ > slow_limit_) {
     lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
-    lua_pushnumber(L, now() - start);
+    lua_pushnumber(L, now() - step_start_);
     if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
+    step_start_ = now();
   }
   if (status == LUA_YIELD) return;
   if (status == 0) {

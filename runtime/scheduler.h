@@ -224,6 +224,7 @@ class Scheduler {
   bool debug_ = false;
   bool probe_ = false;
   double slow_limit_ = 0.1;
+  double step_start_ = 0;  // debug mode: when the running step began
 };
 
 // Seconds on the monotonic clock.

@@ -120,6 +120,17 @@ struct TaskLib {
     return s->park(L, k);
   }
 
+  // give_way(): a sleep of no time, by itself since it is what programs do most.
+  static int give_way(lua_State* L) {
+    Scheduler* s = self(L);
+    if (int n = s->prepare_wait(L)) return n;
+    Slot* k = s->current_;
+    k->flags |= Slot::kSleeping;
+    k->state = Slot::kReady;
+    s->make_ready(k);
+    return s->park(L, k);
+  }
+
   // park(t, i): sleeps until wake(t[i]).
   static int park(lua_State* L) {
     Scheduler* s = self(L);
@@ -273,11 +284,15 @@ struct TaskLib {
     return 1;
   }
 
-  // first(list) -> the Task that waits longest.
-  static int first(lua_State* L) {
+  // pass_on(list) -> the Task that has waited longest, woken.
+  static int pass_on(lua_State* L) {
     WaitList* l = list(L, 1);
     if (l->head == 0) return 0;
-    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(l->head));
+    Scheduler* s = self(L);
+    Slot* k = s->slot(l->head);
+    s->unlink(k);
+    s->wake(k);
+    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
     return 1;
   }
 
@@ -529,6 +544,7 @@ struct TaskLib {
   static int set_debug(lua_State* L) {
     Scheduler* s = self(L);
     s->debug_ = lua_toboolean(L, 1);
+    s->step_start_ = s->debug_ ? now() : 0;
     if (lua_isnumber(L, 2)) s->slow_limit_ = lua_tonumber(L, 2);
     return 0;
   }
@@ -695,7 +711,8 @@ void Scheduler::open(lua_State* L) {
       {"wake_all", TaskLib::wake_all},
       {"throw_all", TaskLib::throw_all},
       {"requeue", TaskLib::requeue},
-      {"first", TaskLib::first},
+      {"pass_on", TaskLib::pass_on},
+      {"give_way", TaskLib::give_way},
       {"relay", TaskLib::relay},
       {"check_wait", TaskLib::check_wait},
       {"fail", TaskLib::fail},

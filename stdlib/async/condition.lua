@@ -7,7 +7,7 @@ local check = require "rille.core.check"
 local report = require "rille.core.report"
 local lock = require "rille.async.lock"
 
-local wait, requeue, check_wait = core.wait, core.requeue, core.check_wait
+local wait, requeue = core.wait, core.requeue
 local state, tasks = core.state_table, core.tasks
 local enter, leave = core.enter, core.leave
 local raise, SHIELD = task.raise, task.SHIELD
@@ -44,7 +44,11 @@ local function block(self)
     return
   end
   self._waiting = self._waiting - 1
-  -- Interrupted: the body still expects to hold the lock.
+  -- The body still expects to hold the lock.
+  if not l._owner then
+    l._owner = tasks[state[1]]
+    raise(err)
+  end
   local id = enter(SHIELD)
   local ok, e = task.protected(l.acquire, l)
   leave(id)
@@ -60,8 +64,6 @@ end
 function Condition:wait()
   local l = self._lock
   if l._owner ~= tasks[state[1]] then must_hold(self, "wait") end
-  local err = check_wait()
-  if err ~= nil then raise(err) end
   l:release()
   block(self)
   return true

@@ -7,7 +7,7 @@ local protect = require "rille.core.protect"
 local report = require "rille.core.report"
 local errors = require "rille.errors"
 
-local sleep = core.sleep
+local sleep, give_way = core.sleep, core.give_way
 local raise = task.raise
 local getmetatable, type = getmetatable, type
 
@@ -36,7 +36,12 @@ end
 -- Errors: Cancelled.
 -- Source: asyncio.sleep.
 function async.sleep(seconds, ...)
-  local err = sleep(seconds)
+  local err
+  if seconds == 0 then
+    err = give_way()
+  else
+    err = sleep(seconds)
+  end
   if err ~= nil then bad_sleep(seconds, err) end
   return ...
 end

@@ -6,7 +6,7 @@ local errors = require "rille.errors"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
 
-local wait, wake_one, first = core.wait, core.wake_one, core.first
+local wait, pass_on = core.wait, core.pass_on
 local state, tasks = core.state_table, core.tasks
 local raise, rethrow, keep_trace = task.raise, task.rethrow, task.keep_trace
 local xpcall = require("rille.core.protect").xpcall
@@ -45,10 +45,9 @@ end
 function Lock:release()
   if not self._owner then errors._raise("InvalidStateError", "release: the lock is not held") end
   if self._waiting > 0 then
-    local heir = first(self._list)
+    local heir = pass_on(self._list)
     if heir then
       self._owner = heir
-      wake_one(self._list)
       return
     end
   end

@@ -28,6 +28,7 @@ local function fifo_grow(self)
   end
   for i = size + 1, size * 2 do new[i] = false end
   self._items, self._size, self._head = new, size * 2, 1
+  self._limit = math.min(self._max, self._size)
 end
 
 local function fifo_push(self, value)
@@ -116,7 +117,7 @@ end
 
 -- ---- put ----------------------------------------------------------------------------------------
 
-local function shut_down(level)
+local function shut_down()
   errors._raise("QueueShutDown", "the queue is shut down")
 end
 
@@ -133,9 +134,11 @@ end
 local function wait_to_put(self, value)
   local node = { 0, value = value }
   self._putters:append(node)
+  self._simple = false
   local err = park(node, 1)
   if err ~= nil then
     self._putters:remove(node)
+    self._simple = self._ring and not self._putters.head
     raise(err)
   end
 end
@@ -146,18 +149,20 @@ end
 -- Errors: QueueShutDown; Cancelled, and then the item is not in the queue.
 -- Source: asyncio.Queue.
 function Queue:put(value)
-  if self._shut then shut_down(2) end
   local count = self._count
-  if count >= self._max then
-    wait_to_put(self, value)
-  elseif self._ring and self._getting == 0 and count < self._size then
-    -- store and fifo_push, in one compiled piece
-    local at = self._head + count
+  if count < self._limit and (count > 0 or self._getting == 0) then
+    -- fifo_push, where nobody waits and the ring need not grow
     local size = self._size
+    local at = self._head + count
     if at > size then at = at - size end
     self._items[at] = value
     self._count = count + 1
     self._unfinished = self._unfinished + 1
+    return
+  end
+  if self._shut then shut_down() end
+  if count >= self._max then
+    wait_to_put(self, value)
   else
     store(self, value)
   end
@@ -167,7 +172,7 @@ end
 ---@param value any
 -- Errors: QueueFull; QueueShutDown.
 function Queue:put_nowait(value)
-  if self._shut then shut_down(2) end
+  if self._shut then shut_down() end
   if self._count >= self._max then
     errors._raise("QueueFull", ("the queue holds its %d items"):format(self._max))
   end
@@ -184,10 +189,11 @@ local function admit(self)
       self._push(self, node.value)
       self._unfinished = self._unfinished + 1
       wake(node[1])
-      return
+      break
     end
     node = self._putters:shift()
   end
+  self._simple = self._ring and not self._putters.head
 end
 
 local function take(self)
@@ -209,8 +215,18 @@ end
 ---@return any
 -- Errors: QueueShutDown once the queue is shut down and empty; Cancelled, and then no item is lost.
 function Queue:get()
-  if self._count == 0 then
-    if self._shut then shut_down(2) end
+  local count = self._count
+  if count > 0 and self._simple then
+    -- fifo_pop, where nobody waits for a place
+    local head, items = self._head, self._items
+    local value = items[head]
+    items[head] = false
+    self._head = head == self._size and 1 or head + 1
+    self._count = count - 1
+    return value
+  end
+  if count == 0 then
+    if self._shut then shut_down() end
     local value = wait_to_get(self)
     return value
   end
@@ -222,7 +238,7 @@ end
 -- Errors: QueueEmpty; QueueShutDown.
 function Queue:get_nowait()
   if self._count == 0 then
-    if self._shut then shut_down(2) end
+    if self._shut then shut_down() end
     errors._raise("QueueEmpty", "the queue is empty")
   end
   return take(self)
@@ -271,6 +287,7 @@ end
 -- Source: asyncio.Queue.shutdown.
 function Queue:shutdown(immediate)
   self._shut = true
+  self._limit = 0 -- no put takes the short way any more
   if immediate then
     local n = self._count
     while self._count > 0 do self._pop(self) end
@@ -319,7 +336,10 @@ local function make(maxsize, name, push, pop)
   return setmetatable({
     _items = {}, _count = 0, _unfinished = 0, _max = max == 0 and math.huge or max, _shut = false,
     _push = push, _pop = pop, _getting = 0, _getters = core.WaitList(), _putters = List.new(),
-    _joiners = core.WaitList(), _name = name, _ring = false, _head = 1, _size = 0, _number = 0,
+    _joiners = core.WaitList(), _name = name, _head = 1, _size = 0, _number = 0,
+    _ring = false, -- items stand in a ring
+    _simple = false, -- ... and no putter waits
+    _limit = 0, -- up to how many items a ring takes one more without growing
   }, Queue)
 end
 
@@ -332,7 +352,8 @@ local M = {}
 function M.Queue(maxsize)
   if maxsize ~= nil then maxsize = check.count(maxsize, 0, 1, "Queue") end
   local q = make(maxsize, "Queue", fifo_push, fifo_pop)
-  q._ring, q._size = true, 16
+  q._ring, q._simple, q._size = true, true, 16
+  q._limit = math.min(q._max, 16)
   for i = 1, 16 do q._items[i] = false end
   return q
 end
