@@ -8,10 +8,10 @@ test("nothing is global but rille, arg and what stock LuaJIT has", function()
     table.sort(names)
     print(table.concat(names, " "))
   ]]
-  test.eq(result.stdout, "_G _VERSION arg assert bit collectgarbage coroutine debug dofile error gcinfo "
-    .. "getfenv getmetatable io ipairs jit load loadfile loadstring math module newproxy next os package "
-    .. "pairs pcall print rawequal rawget rawset require rille select setfenv setmetatable string table "
-    .. "tonumber tostring type unpack xpcall\n")
+  test.eq(result.stdout, "_G _VERSION arg assert bit collectgarbage coroutine debug dofile error "
+    .. "gcinfo getfenv getmetatable io ipairs jit load loadfile loadstring math module newproxy "
+    .. "next os package pairs pcall print rawequal rawget rawset require rille select setfenv "
+    .. "setmetatable string table tonumber tostring type unpack xpcall\n")
 end)
 
 test("the global rille is what require gives, with its version", function()
@@ -22,7 +22,8 @@ test("the global rille is what require gives, with its version", function()
 end)
 
 test("rille.args lists the arguments of the script", function()
-  local result = test.script("print(#rille.args, unpack(rille.args))", { args = { "a", "", "--c" } })
+  local code = "print(#rille.args, unpack(rille.args))"
+  local result = test.script(code, { args = { "a", "", "--c" } })
   test.eq(result.stdout, "3\ta\t\t--c\n")
   test.eq(test.script("print(#rille.args)").stdout, "0\n")
 end)

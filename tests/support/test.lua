@@ -1,6 +1,6 @@
---- Runs tests: `test("a sentence that is true when it passes", function() ... end)`.
--- A test runs where it stands in its file, in a task of its own and with a limit, which is a guard
--- against hangs and nothing else. It fails if it raises, if it is cancelled, if it leaves a task or a
+--- Runs tests: `test("a sentence that is true when it passes", function() ... end)`. A test runs
+-- where it stands in its file, in a task of its own and with a limit, which is a guard against
+-- hangs and nothing else. It fails if it raises, if it is cancelled, if it leaves a task or a
 -- handle behind, and if an error of some other task or of a callback went to nobody meanwhile.
 -- Environment: RILLE_TEST_FILTER (a part of the names to run), RILLE_TEST_LIMIT (seconds),
 -- RILLE_TEST_SCALE (a factor for the sizes of large tests), RILLE (the executable to run).
@@ -21,7 +21,7 @@ local test = { SCALE = tonumber(os.getenv "RILLE_TEST_SCALE") or 1 }
 local passed, failed = 0, 0
 local current -- of the test that runs: { reports = {}, cleanups = {} }
 
--- Values as text ----------------------------------------------------------------------------------
+-- Values as text --------------------------------------------------------------------------------
 
 local function key_order(a, b)
   local type_a, type_b = type(a), type(b)
@@ -52,7 +52,8 @@ local function show(value, seen)
   for _, key in ipairs(sorted_keys(value)) do
     local in_list = type(key) == "number" and key >= 1 and key <= listed and key % 1 == 0
     if not in_list then
-      local name = type(key) == "string" and key:match "^[%a_][%w_]*$" or "[" .. show(key, seen) .. "]"
+      local name = type(key) == "string" and key:match "^[%a_][%w_]*$"
+      name = name or "[" .. show(key, seen) .. "]"
       parts[#parts + 1] = name .. " = " .. show(rawget(value, key), seen)
     end
   end
@@ -84,7 +85,8 @@ end
 function test.eq(got, want, what)
   local at, a, b = difference(got, want, "", {})
   if not at then return end
-  local lines = { (what and what .. ": " or "") .. "expected " .. show(want) .. ", got " .. show(got) }
+  local prefix = what and what .. ": " or ""
+  local lines = { ("%sexpected %s, got %s"):format(prefix, show(want), show(got)) }
   if at ~= "" then
     lines[2] = ("first difference at %s: expected %s, got %s"):format(at, show(b), show(a))
   end
@@ -105,12 +107,12 @@ function test.matches(text, pattern)
   end
 end
 
---- Fails unless fn(...) raises what is named: the kind of an error object (one capitalised word), or
--- a Lua pattern which the error's text must match.
+--- Fails unless fn(...) raises what is named: the kind of an error object (one capitalised word),
+-- or a Lua pattern which the error's text must match.
 ---@return any  the error
 function test.raises(kind_or_pattern, fn, ...)
   local ok, err = pcall(fn, ...)
-  if ok then error("expected an error that is " .. kind_or_pattern .. ", but nothing was raised", 2) end
+  if ok then error(("expected %s, but nothing was raised"):format(kind_or_pattern), 2) end
   if kind_or_pattern:find "^%u%w+$" then
     if not errors.is(err, kind_or_pattern) then
       error(("expected an error of kind %s, got: %s"):format(kind_or_pattern, tostring(err)), 2)
@@ -133,7 +135,8 @@ local function place(fn)
   return ("%s:%d:"):format(info.short_src, info.linedefined)
 end
 
---- Fails unless the one-line function fn raises an error that blames its own line and contains `part`.
+--- Fails unless the one-line function fn raises an error that blames its own line and contains
+-- `part`.
 ---@return any  the error
 function test.blames_caller(part, fn)
   local ok, err = pcall(fn)
@@ -141,8 +144,9 @@ function test.blames_caller(part, fn)
   if not tostring(err):find(part, 1, true) then
     error(("expected an error with %q, got: %s"):format(part, tostring(err)), 2)
   end
-  local blamed = type(err) == "table" and tostring(err.traceback) or tostring(err):sub(1, #place(fn))
-  if not blamed:find(place(fn), 1, true) then
+  -- A text begins with the place; an error object has it in its traceback.
+  local blamed = type(err) == "table" and err.traceback or tostring(err):sub(1, #place(fn))
+  if not tostring(blamed):find(place(fn), 1, true) then
     error(("expected the error to name %s, got: %s"):format(place(fn), describe(err)), 2)
   end
   return err
@@ -154,9 +158,10 @@ function test.here(offset)
   return ("%s:%d"):format(info.short_src, info.currentline + (offset or 0))
 end
 
--- Order -------------------------------------------------------------------------------------------
+-- Order -----------------------------------------------------------------------------------------
 
---- A recorder of events: `log("got", 1)` adds the line "got 1", and test.eq(log, { "got 1" }) holds.
+--- A recorder of events: `log("got", 1)` adds the line "got 1", and test.eq(log, { "got 1" })
+-- holds.
 function test.log()
   return setmetatable({}, {
     __call = function(self, ...)
@@ -172,10 +177,10 @@ function test.turns(n)
   for _ = 1, n or 5 do async.sleep(0) end
 end
 
--- What a test leaves behind -----------------------------------------------------------------------
+-- What a test leaves behind ---------------------------------------------------------------------
 
---- What was reported (errors that nobody took, errors in callbacks) since the test began or since the
--- last call. What is asked for here no longer fails the test.
+--- What was reported (errors that nobody took, errors in callbacks) since the test began or since
+-- the last call. What is asked for here no longer fails the test.
 ---@return table[]  the tables that async.set_exception_handler describes
 function test.reports()
   -- Twice: the first finds the dead tasks, the second what only they held.
@@ -298,8 +303,9 @@ local function run(name, limit, fn)
   io.stdout:flush()
 end
 
--- A task that sleeps for as long as the file runs: the end of the script cancels it, and its clean-up
--- has the last word. Both are kept here, since a task that nothing can wake may be collected.
+-- A task that sleeps for as long as the file runs: the end of the script cancels it, and its
+-- clean-up has the last word. Both are kept here, since a task that nothing can wake may be
+-- collected.
 test._end_of_file = async.Future()
 test._summary = async.spawn(async.finally, function() test._end_of_file:await() end, function()
   print(("%d passed, %d failed"):format(passed, failed))
@@ -307,7 +313,7 @@ test._summary = async.spawn(async.finally, function() test._end_of_file:await() 
   if failed > 0 then os.exit(1) end
 end)
 
--- Folders and processes ---------------------------------------------------------------------------
+-- Folders and processes -------------------------------------------------------------------------
 
 local function quote(text)
   return "'" .. tostring(text):gsub("'", "'\\''") .. "'"

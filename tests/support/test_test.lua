@@ -36,9 +36,11 @@ test("an error outside of the tests fails the file", function()
 end)
 
 test("a wrong value fails with the difference", function()
-  test.contains(failing "test.eq({ a = { 1, 2 } }, { a = { 1, 3 } })", "first difference at .a[2]: expected 3, got 2")
+  local deep = failing "test.eq({ a = { 1, 2 } }, { a = { 1, 3 } })"
+  test.contains(deep, "first difference at .a[2]: expected 3, got 2")
   test.contains(failing "test.eq(1, '1')", 'expected "1", got 1')
-  test.contains(failing "test.eq({ 1 }, { 1, n = 1 })", "first difference at .n: expected 1, got nil")
+  local missing = failing "test.eq({ 1 }, { 1, n = 1 })"
+  test.contains(missing, "first difference at .n: expected 1, got nil")
 end)
 
 test("an error that does not come fails, and so does another one", function()
@@ -81,10 +83,8 @@ test("folders of a test are removed after it", function()
 end)
 
 test("a child tells its status, its signal and what it wrote", function()
-  local result = test.rille({ "-e", 'io.write(io.read "*a", os.getenv "A") io.stderr:write "e" os.exit(3)' }, {
-    stdin = "in ",
-    env = { A = "env" },
-  })
+  local code = 'io.write(io.read "*a", os.getenv "A") io.stderr:write "e" os.exit(3)'
+  local result = test.rille({ "-e", code }, { stdin = "in ", env = { A = "env" } })
   test.eq(result, { code = 3, stdout = "in env", stderr = "e" })
   result = test.rille { "-e", 'io.popen("kill -KILL $PPID"):close()' }
   test.eq({ result.code, result.signal }, { nil, 9 })

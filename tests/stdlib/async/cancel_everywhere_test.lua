@@ -1,4 +1,4 @@
--- Every primitive under the harness: whichever of its waits is cancelled, and whenever, nothing is lost.
+-- Every primitive under the harness: whichever of its waits is cancelled, nothing is lost.
 local async, test = require "rille.async", require "support.test"
 local cancel_everywhere = require "support.cancel_everywhere"
 
@@ -29,7 +29,7 @@ local function spawn_all(n, fn, ...)
   return tasks
 end
 
--- Locks and permits ------------------------------------------------------------------------------------
+-- Locks and permits -----------------------------------------------------------------------------
 
 test("a lock is not lost, wherever a task is cancelled that uses it", function()
   cancel_everywhere {
@@ -74,7 +74,7 @@ test("a lock is not lost, wherever a task is cancelled that is in its with", fun
 end)
 
 for _, name in ipairs { "Semaphore", "BoundedSemaphore" } do
-  test("no permit of a " .. name .. " is lost, wherever a task is cancelled that uses it", function()
+  test("no permit of a " .. name .. " is lost, wherever a user of it is cancelled", function()
     cancel_everywhere {
       setup = function() return { sem = async[name](2) } end,
       body = function(s)
@@ -97,7 +97,7 @@ for _, name in ipairs { "Semaphore", "BoundedSemaphore" } do
     }
   end)
 
-  test("no permit of a " .. name .. " is lost to a timeout, wherever a task is cancelled", function()
+  test("no permit of a " .. name .. " is lost to wait_for, wherever a task is cancelled", function()
     cancel_everywhere {
       setup = function() return { sem = async[name](1) } end,
       body = function(s)
@@ -115,7 +115,7 @@ for _, name in ipairs { "Semaphore", "BoundedSemaphore" } do
   end)
 end
 
--- Signals between tasks -----------------------------------------------------------------------------------
+-- Signals between tasks -------------------------------------------------------------------------
 
 test("an event wakes everybody that is left, wherever a task is cancelled", function()
   cancel_everywhere {
@@ -186,7 +186,7 @@ test("no notification of a condition and no lock is lost, wherever a task is can
   }
 end)
 
-test("wait_for of a condition loses neither lock nor notification, wherever a task is cancelled", function()
+test("wait_for of a condition loses no lock, wherever a task is cancelled", function()
   cancel_everywhere {
     setup = function() return { cond = async.Condition(), turn = 1 } end,
     body = function(s)
@@ -225,7 +225,7 @@ test("a barrier is whole again, wherever a task is cancelled that waits at it", 
   }
 end)
 
--- Queues --------------------------------------------------------------------------------------------------
+-- Queues ----------------------------------------------------------------------------------------
 
 for name, maxsize in pairs { Queue = 2, PriorityQueue = 2, LifoQueue = 1 } do
   local function setup()
@@ -275,7 +275,7 @@ for name, maxsize in pairs { Queue = 2, PriorityQueue = 2, LifoQueue = 1 } do
     test.eq(ok, false)
   end
 
-  test("no item of a bounded " .. name .. " is lost or given twice, wherever a task is cancelled", function()
+  test("no item of a " .. name .. " is lost or doubled, wherever a task is cancelled", function()
     cancel_everywhere {
       setup = setup,
       body = function(s)
@@ -316,7 +316,7 @@ for name, maxsize in pairs { Queue = 2, PriorityQueue = 2, LifoQueue = 1 } do
     }
   end)
 
-  test("join and shutdown of a " .. name .. " lose nothing, wherever a task is cancelled", function()
+  test("join and shutdown of a " .. name .. " lose nothing when a task is cancelled", function()
     cancel_everywhere {
       setup = setup,
       body = function(s)
@@ -338,7 +338,7 @@ for name, maxsize in pairs { Queue = 2, PriorityQueue = 2, LifoQueue = 1 } do
   end)
 end
 
--- Waiting for others ----------------------------------------------------------------------------------------
+-- Waiting for others ----------------------------------------------------------------------------
 
 test("await leaves no task behind, wherever a task is cancelled", function()
   cancel_everywhere {
@@ -364,7 +364,9 @@ end)
 test("gather with return_errors leaves no task behind, wherever a task is cancelled", function()
   cancel_everywhere {
     body = function(s)
-      async.gather({ worker(s, 1), worker(s, 2), function() error "oops" end }, { return_errors = true })
+      local cancelled = async.spawn(worker(s, 5))
+      async.call_soon(cancelled.cancel, cancelled)
+      async.gather({ worker(s, 1), cancelled, worker(s, 2) }, { return_errors = true })
     end,
     check = nobody_inside,
   }
@@ -399,7 +401,8 @@ test("wait_for leaves no task behind, wherever a task is cancelled", function()
     body = function(s)
       async.wait_for(worker(s, 2), 1000)
       async.wait_for(async.spawn(worker(s, 2)), 1000)
-      pcall(async.wait_for, worker(s, 3), 0)
+      local ok, err = pcall(async.wait_for, worker(s, 3), -1)
+      if not ok and async.is_cancelled(err) then error(err, 0) end
     end,
     check = nobody_inside,
   }
@@ -415,7 +418,7 @@ test("timeout and move_on_after leave nothing behind, wherever a task is cancell
       end)
       if not ok and async.is_cancelled(err) then error(err, 0) end
       async.move_on_after(1000, worker(s, 2))
-      async.move_on_after(0, function() counted(s, function() async.sleep(1000) end) end)
+      async.move_on_after(-1, function() counted(s, function() async.sleep(1000) end) end)
     end,
     check = nobody_inside,
   }
@@ -425,7 +428,7 @@ test("nested timeouts leave nothing behind, wherever a task is cancelled", funct
   cancel_everywhere {
     body = function(s)
       async.move_on_after(1000, function()
-        async.move_on_after(0, function() counted(s, function() async.sleep(1000) end) end)
+        async.move_on_after(-1, function() counted(s, function() async.sleep(1000) end) end)
         async.move_on_after(1000, worker(s, 2))
         async.sleep(0)
       end)
@@ -482,7 +485,7 @@ test("a group that fails leaves no task behind, wherever a task is cancelled", f
   }
 end)
 
-test("a group that is cancelled by itself leaves no task behind, wherever a task is cancelled", function()
+test("a group that cancels itself leaves no task behind, wherever a task is cancelled", function()
   cancel_everywhere {
     body = function(s)
       async.group(function(g)
@@ -525,7 +528,7 @@ test("a future wakes everybody, wherever a task is cancelled that waits for it",
   }
 end)
 
--- Clean-up ----------------------------------------------------------------------------------------------
+-- Clean-up --------------------------------------------------------------------------------------
 
 -- Counts how often `what` began and ended, with waits in between.
 local function balanced(s, what)
@@ -642,7 +645,7 @@ test("a generator left half-way is cleaned up, wherever its task is cancelled", 
   }
 end)
 
-test("waits inside coroutines of the script lose nothing, wherever their task is cancelled", function()
+test("waits inside coroutines lose nothing, wherever their task is cancelled", function()
   cancel_everywhere {
     setup = function() return { lock = async.Lock() } end,
     body = function(s)

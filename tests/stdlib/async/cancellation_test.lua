@@ -93,7 +93,7 @@ test("a cancellation is an error value that tells its kind, reason, asker and pl
   test.matches(tostring(seen), "^Cancelled: ")
 end)
 
-test("a cancellation without a reason, asked for by a callback, has neither reason nor asker", function()
+test("a cancellation by a callback without a reason has neither reason nor asker", function()
   local seen
   local task = async.spawn(function()
     local _, err = pcall(sleep_for_ever)
@@ -117,7 +117,7 @@ test("Lua's own idiom of catching, cleaning up and raising again works", functio
   test.eq(log, { "clean-up" })
 end)
 
--- Catching it is not stopping it -------------------------------------------------------------------
+-- Catching it is not stopping it ----------------------------------------------------------------
 
 test("caught by pcall it is raised again at the next wait, and so on", function()
   local log = test.log()
@@ -191,7 +191,7 @@ test("a pcall in a helper called again from the same place counts as the same", 
   test.eq(turns, 1)
 end)
 
-test("the same xpcall in a loop catches once, and then lets it through without its handler", function()
+test("the same xpcall catches once, and then lets it through without its handler", function()
   local log = test.log()
   local task = cancelled(function()
     while true do
@@ -366,7 +366,7 @@ test("xpcall is what it was for everything but cancellations", function()
   test.contains(traceback, "raiser")
 end)
 
--- Acknowledging it -----------------------------------------------------------------------------------
+-- Acknowledging it ------------------------------------------------------------------------------
 
 test("async.pcall catches and acknowledges it, and waiting works again", function()
   local log = test.log()
@@ -398,7 +398,8 @@ test("async.pcall and async.xpcall are pcall and xpcall for everything else", fu
   test.eq({ async.pcall(function(...) return ... end, 1, nil, 3) }, { true, 1, nil, 3 })
   test.eq({ async.pcall(error, "oops", 0) }, { false, "oops" })
   test.eq({ async.xpcall(function(...) return ... end, print, 1, nil, 3) }, { true, 1, nil, 3 })
-  test.eq({ async.xpcall(error, function(e) return "handled " .. e end, "oops", 0) }, { false, "handled oops" })
+  local function handler(err) return "handled " .. err end
+  test.eq({ async.xpcall(error, handler, "oops", 0) }, { false, "handled oops" })
   test.eq({ async.pcall(async.sleep, 0, "waits") }, { true, "waits" })
 end)
 
@@ -451,7 +452,7 @@ test("is_cancelled is true of both kinds and of nothing else", function()
   test.eq(async.is_cancelled(nil), false)
 end)
 
--- What it makes of tasks ------------------------------------------------------------------------------
+-- What it makes of tasks ------------------------------------------------------------------------
 
 test("a task that ends by cancellation is cancelled, not failed", function()
   local task = cancelled(sleep_for_ever)
@@ -487,7 +488,7 @@ test("a task that is cancelled while it runs and returns without a wait ends can
   assert(task:cancelled())
 end)
 
-test("a task that is cancelled while it is ready and returns without a wait ends cancelled", function()
+test("a task that is cancelled while ready and returns without a wait ends cancelled", function()
   local task = async.spawn(function()
     async.sleep(0)
     return "result"
@@ -498,7 +499,7 @@ test("a task that is cancelled while it is ready and returns without a wait ends
   assert(task:cancelled())
 end)
 
-test("a task that had its cancellation raised, caught it and returns ends with its results", function()
+test("a task that caught its cancellation and returns ends with its results", function()
   local task = cancelled(function()
     pcall(sleep_for_ever)
     return "result"
@@ -600,7 +601,7 @@ test("a cancellation raised in another task is an ordinary error there", functio
   assert(rawequal(task:error(), kept))
 end)
 
--- Hand-overs --------------------------------------------------------------------------------------------
+-- Hand-overs ------------------------------------------------------------------------------------
 
 -- Each is given a wait, and what ends it.
 for name, make in pairs {
@@ -635,7 +636,7 @@ for name, make in pairs {
     return function() return future:await() end, function() future:set_result(true) end
   end,
 } do
-  test("a waiter that was already given the " .. name .. " gets it, and is cancelled at its next wait", function()
+  test("a waiter already given the " .. name .. " gets it, and is cancelled later", function()
     local wait, give = make()
     local log = test.log()
     local task = async.spawn(function()
@@ -652,7 +653,7 @@ for name, make in pairs {
   end)
 end
 
-test("a waiter that was already given the result of a task gets it, and is cancelled at its next wait", function()
+test("a waiter already given the result of a task gets it, and is cancelled later", function()
   local event, log = async.Event(), test.log()
   local waiter
   local inner = async.spawn(function()
@@ -672,7 +673,7 @@ test("a waiter that was already given the result of a task gets it, and is cance
   test.eq(log, { "result" })
 end)
 
--- Waiting for others --------------------------------------------------------------------------------------
+-- Waiting for others ----------------------------------------------------------------------------
 
 test("whoever is cancelled while waiting for a task cancels that, and waits for its end", function()
   local log = test.log()
@@ -722,7 +723,7 @@ test("a chain of waiting tasks is cancelled from its inner end outwards", functi
   test.eq(log, { "inner", "middle", "outer" })
 end)
 
-test("a task with a cancellation pending that waits for another raises at once and leaves that alone", function()
+test("a task with a cancellation pending that waits for another leaves that alone", function()
   local event = async.Event()
   local inner = async.spawn(event.wait, event)
   local outer = async.spawn(function()
@@ -736,7 +737,7 @@ test("a task with a cancellation pending that waits for another raises at once a
   inner:await()
 end)
 
-test("a cancellation that was caught and is raised again at a wait for a task leaves that task alone", function()
+test("a cancellation raised again at a wait for another task leaves that alone", function()
   local event = async.Event()
   local inner = async.spawn(event.wait, event)
   local outer = cancelled(function()
@@ -758,7 +759,7 @@ test("a shield between them keeps the cancellation from the other task", functio
   inner:await()
 end)
 
--- Scopes --------------------------------------------------------------------------------------------------
+-- Scopes ----------------------------------------------------------------------------------------
 
 test("a timeout cancels only what runs inside it", function()
   local event = async.Event()
@@ -769,7 +770,7 @@ test("a timeout cancels only what runs inside it", function()
   outside:await()
 end)
 
-test("a pcall that caught the cancellation of an inner scope catches that of an outer one afresh", function()
+test("a pcall that caught the cancellation of one scope catches that of the next", function()
   local caught = 0
   local function try()
     local ok, err = pcall(sleep_for_ever)
@@ -795,7 +796,7 @@ test("a cancellation of the task passes through timeouts and groups as itself", 
   test.eq(log, { "Cancelled" })
 end)
 
-test("async.pcall inside a timeout acknowledges the cancellation of the task around it as well", function()
+test("async.pcall inside a timeout acknowledges the cancellation of its task as well", function()
   local log = test.log()
   local task = cancelled(function()
     async.timeout(1000, function()

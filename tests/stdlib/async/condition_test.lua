@@ -4,12 +4,10 @@ local async, test = require "rille.async", require "support.test"
 local function waiters(cond, n, log)
   local tasks = {}
   for i = 1, n do
-    tasks[i] = async.spawn(function()
-      cond:acquire()
+    tasks[i] = async.spawn(cond.with, cond, function()
       cond:wait()
       assert(cond:locked())
       log(i)
-      cond:release()
     end)
   end
   test.turns(2)

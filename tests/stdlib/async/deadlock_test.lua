@@ -27,9 +27,8 @@ test("a DeadlockError lists every waiting task with its name and traceback", fun
     "async.wait { reader, waiter }",
   }, "\n"))
   test.eq(result.code, 1)
-  for _, part in ipairs {
-    "DeadlockError: ", "the reader", "the waiter", "script.lua:4:", "script.lua:8:", "script.lua:11:",
-  } do
+  test.contains(result.stderr, "DeadlockError: ")
+  for _, part in ipairs { "the reader", "the waiter", "lua:4:", "lua:8:", "lua:11:" } do
     test.contains(result.stderr, part)
   end
 end)

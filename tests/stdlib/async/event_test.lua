@@ -68,7 +68,7 @@ test("a cancelled waiter of an event does not keep the others from waking", func
   assert(first:cancelled())
 end)
 
-test("a waiter that was woken by the event before it was cancelled goes on to its next wait", function()
+test("a waiter that was woken before it was cancelled goes on to its next wait", function()
   local event, log = async.Event(), test.log()
   local task = async.spawn(function()
     event:wait()

@@ -4,12 +4,13 @@ local function sleep_for_ever() async.sleep(1000) end
 
 test("finally gives the results of its function, nils among them, after the clean-up", function()
   local log = test.log()
-  local n = select("#", async.finally(function() return 1, nil, nil end, function() log "clean-up" end))
+  local function results() return 1, nil, nil end
+  local n = select("#", async.finally(results, function() log "clean-up" end))
   test.eq(n, 3)
   test.eq(log, { "clean-up" })
 end)
 
-test("finally runs the clean-up once when its function fails, and raises the error unchanged", function()
+test("finally runs the clean-up when its function fails, and raises the error unchanged", function()
   local log, value = test.log(), { "any table" }
   local ok, err = pcall(async.finally, function() error(value) end, function() log "clean-up" end)
   assert(not ok and rawequal(err, value))
@@ -63,7 +64,7 @@ test("an error in the clean-up of a function that ended well is raised", functio
   end)
 end)
 
-test("an error in the clean-up of a cancelled task makes it fail, with the cancellation as cause", function()
+test("an error in the clean-up of a cancelled task is caused by the cancellation", function()
   local mine = errors.new("OSError", "from the clean-up")
   local task = async.spawn(async.finally, sleep_for_ever, function() error(mine) end)
   async.sleep(0)

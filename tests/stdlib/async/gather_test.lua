@@ -51,7 +51,8 @@ test("gather takes functions, tasks and futures", function()
   local future = async.Future()
   async.call_soon(future.set_result, future, "future")
   local task = async.spawn(returns "task")
-  test.eq(async.gather { returns "function", task, future }, { "function", "task", "future", n = 3 })
+  local results = async.gather { returns "function", task, future }
+  test.eq(results, { "function", "task", "future", n = 3 })
 end)
 
 test("gather takes what is done already", function()
@@ -159,7 +160,7 @@ test("a cancelled entry raises CancelledError in gather, whose task is not cance
   async.sleep(0) -- would raise
 end)
 
-test("a cancelled gather cancels all its entries, tasks and futures too, and waits for them", function()
+test("a cancelled gather cancels all its entries, tasks and futures too", function()
   local log, future = test.log(), async.Future()
   local function clean(name)
     return function()
@@ -184,7 +185,7 @@ test("a cancelled gather cancels all its entries, tasks and futures too, and wai
   test.eq(log, { "function", "task", "gather" })
 end)
 
-test("gather is over when its waiting ends, not before the cancelled entries have", function()
+test("a cancelled gather waits for its entries to end", function()
   local order = test.log()
   local gathering = async.spawn(function()
     async.finally(function()

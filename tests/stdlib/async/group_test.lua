@@ -88,7 +88,7 @@ test("a failure after the function has returned cancels the other children", fun
   test.eq(log, { "child" })
 end)
 
-test("an error of the function alone is an ErrorGroup too, after the children were cancelled", function()
+test("an error of the function alone cancels the children and is an ErrorGroup too", function()
   local log = test.log()
   local err = caught_group(function(g)
     g:spawn(cleaner(log, "child"))
@@ -263,7 +263,7 @@ test("a group that is cancelled while it waits for its children cancels them", f
   test.eq(log, { "child" })
 end)
 
-test("a group with failures that is also cancelled raises its ErrorGroup, and the cancellation comes at the next wait", function()
+test("a failed group that is cancelled raises its ErrorGroup, and is cancelled later", function()
   local log = test.log()
   local task = async.spawn(function()
     local ok, err = pcall(async.group, function(g)
@@ -319,7 +319,7 @@ test("an inner group that fails leaves the outer intact when its error is caught
   test.eq(result, "sibling")
 end)
 
-test("a cancellation of a group that its function swallows is raised again at the next wait", function()
+test("a cancellation of a group that is swallowed is raised again at the next wait", function()
   local log = test.log()
   async.group(function(g)
     g:cancel()

@@ -144,7 +144,7 @@ test("a waiter that was given the lock before it was cancelled has it", function
   test.eq(log, { "taken" })
 end)
 
-test("with names its wrong argument, itself and the caller's line, and leaves the lock free", function()
+test("with names its wrong argument and the caller's line, and leaves the lock free", function()
   local lock = async.Lock()
   test.blames_caller(
     "bad argument #1 to 'with' (function expected, got nil)",

@@ -9,11 +9,13 @@ test("map gives the results in order, with n", function()
 end)
 
 test("map counts results that are nil", function()
-  test.eq(async.map({ 1, 2, 3 }, function(item) return item == 2 and item or nil end), { nil, 2, nil, n = 3 })
+  local results = async.map({ 1, 2, 3 }, function(item) return item == 2 and item or nil end)
+  test.eq(results, { nil, 2, nil, n = 3 })
 end)
 
 test("map hands the index to its function", function()
-  test.eq(async.map({ "a", "b" }, function(item, index) return index .. item end), { "1a", "2b", n = 2 })
+  local results = async.map({ "a", "b" }, function(item, index) return index .. item end)
+  test.eq(results, { "1a", "2b", n = 2 })
 end)
 
 test("map of nothing gives nothing", function()

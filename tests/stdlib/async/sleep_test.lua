@@ -90,7 +90,7 @@ test("sleep names the wrong argument, itself and the caller's line", function()
     function() async.sleep({}) end
   )
   test.blames_caller(
-    "bad argument #1 to 'sleep' (number expected, got no",
+    "bad argument #1 to 'sleep' (number expected, got n",
     function() async.sleep() end
   )
 end)

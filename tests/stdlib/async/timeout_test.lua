@@ -260,7 +260,8 @@ test("move_on_after gives false past the deadline, and waiting works", function(
 end)
 
 test("move_on_after without a limit runs its function to the end", function()
-  test.eq({ async.move_on_after(nil, function() return async.sleep(0, "result") end) }, { true, "result" })
+  local function work() return async.sleep(0, "result") end
+  test.eq({ async.move_on_after(nil, work) }, { true, "result" })
 end)
 
 test("move_on_after raises the error of its function", function()

@@ -7,7 +7,8 @@ test("wait_for gives all results of its function, nils among them", function()
 end)
 
 test("wait_for hands what follows the timeout to its function", function()
-  test.eq({ async.wait_for(function(...) return select("#", ...), ... end, 1000, nil, 2, nil) }, { 3, nil, 2 })
+  local function count(...) return select("#", ...), ... end
+  test.eq({ async.wait_for(count, 1000, nil, 2, nil) }, { 3, nil, 2 })
 end)
 
 test("wait_for waits for tasks and futures", function()
@@ -27,7 +28,7 @@ test("wait_for raises the error of its function unchanged", function()
   assert(not ok and rawequal(err, value))
 end)
 
-test("wait_for raises TimeoutError after having cancelled its function and waited for its end", function()
+test("wait_for raises TimeoutError when its function was cancelled and has ended", function()
   local log = test.log()
   local err = test.raises("TimeoutError", async.wait_for, function()
     async.finally(sleep_for_ever, function()

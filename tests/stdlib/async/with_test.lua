@@ -69,7 +69,8 @@ test("exit that returns anything else but true suppresses nothing", function()
 end)
 
 test("close suppresses nothing, whatever it returns", function()
-  test.raises("oops", async.with, { close = function() return true end }, function() error "oops" end)
+  local thing = { close = function() return true end }
+  test.raises("oops", async.with, thing, function() error "oops" end)
 end)
 
 test("exit that returns true for a function that ended well leaves its results", function()
