@@ -14,7 +14,8 @@ local PAGES = 24
 local FETCHES_AT_ONCE = 6
 local WORKERS = 4
 local SLOW, FLAKY = "/page/7", "/page/13" -- one never comes, the other at the third try
-local TIMEOUT = 0.25
+local TIMEOUT = 0.4
+local COLUMN = 0.008 -- seconds for each column of the picture
 
 local start = async.time()
 
@@ -46,43 +47,42 @@ end
 
 -- Fetching ----------------------------------------------------------------------------------------
 
-local function fetch(url)
-  local get = function()
-    return http.get(url, { timeout = TIMEOUT }):raise_for_status():text()
+local function fetch(base, path)
+  local function get()
+    return http.get(base .. path, { timeout = TIMEOUT }):raise_for_status():text()
   end
   return patterns.retry(get, {
     attempts = 3,
     base_delay = 0.02,
     on = "HTTPError",
-    on_retry = function(err)
-      report("retry", "%s", err.message)
+    on_retry = function(err, attempt, delay)
+      report("retry", "%s answered %d, try %d in %.0f ms", path, err.status, attempt + 1,
+        delay * 1000)
     end,
   })
 end
 
--- Fetches every page of `base` into the queue; returns how many came and the sum of their times.
+-- Puts every page of `base` into the queue; returns when each fetch began and ended.
 local function fetch_all(base, queue)
   local paths = {}
   for i = 1, PAGES do paths[i] = "/page/" .. i end
 
   local semaphore = async.Semaphore(FETCHES_AT_ONCE)
-  local fetched, busy = 0, 0
-  async.map(paths, function(path)
-    semaphore:with(function()
-      local began = async.time()
-      local ok, result = pcall(fetch, base .. path)
-      busy = busy + async.time() - began
+  return async.map(paths, function(path)
+    return semaphore:with(function()
+      local span = { path = path, from = async.time() }
+      local ok, result = pcall(fetch, base, path)
+      span.ok, span.to = ok, async.time()
       if ok then
-        fetched = fetched + 1
         queue:put { path = path, text = result }
       elseif errors.is(result, "TimeoutError") then
         report("timeout", "%s has not come within %.0f ms, given up", path, TIMEOUT * 1000)
       else
         error(result, 0)
       end
+      return span
     end)
   end)
-  return fetched, busy
 end
 
 -- Writing and reading -----------------------------------------------------------------------------
@@ -90,7 +90,7 @@ end
 local function write_pages(dir, queue, files)
   local written = 0
   for page in queue:iter() do
-    local name = dir .. page.path:gsub("/", "-"):gsub("^-", "/") .. ".txt"
+    local name = ("%s/page-%s.txt"):format(dir, page.path:match "%d+$")
     fs.write_file(name, page.text)
     files[#files + 1] = { name = name, path = page.path }
     written = written + 1
@@ -110,22 +110,46 @@ end
 
 -- All together ------------------------------------------------------------------------------------
 
+-- A line for each page: when its fetch began, and how long it took.
+local function draw(spans)
+  print()
+  for _, span in ipairs(spans) do
+    local from = math.floor((span.from - start) / COLUMN)
+    local to = math.max(from + 1, math.floor((span.to - start) / COLUMN))
+    local bar = (" "):rep(from) .. ("="):rep(to - from)
+    print(("  %-10s"):format(span.path) .. bar .. (span.ok and "" or " given up"))
+  end
+  print()
+end
+
+local function count_came(spans)
+  local came = 0
+  for _, span in ipairs(spans) do
+    if span.ok then came = came + 1 end
+  end
+  return came
+end
+
+local function total_time(spans)
+  local sum = 0
+  for _, span in ipairs(spans) do sum = sum + span.to - span.from end
+  return sum
+end
+
 local function run(dir, server)
   local base = "http://127.0.0.1:" .. server.port
   report("serve", "a server listens on %s", base)
   report("fetch", "%s, at most %d at once", plural(PAGES, "page"), FETCHES_AT_ONCE)
 
   local queue, files, workers = async.Queue(8), {}, {}
-  local fetched, busy = async.group(function(group)
+  local spans = async.group(function(group)
     for i = 1, WORKERS do workers[i] = group:spawn(write_pages, dir, queue, files) end
-    local began = async.time()
-    local fetched, busy = fetch_all(base, queue)
+    local spans = fetch_all(base, queue)
     queue:shutdown() -- the workers take what is left, and end
-    report("fetch", "%s came in %.2f s; one after the other it had been %.2f s",
-      plural(fetched, "page"), async.time() - began, busy)
-    return fetched, busy
+    return spans
   end)
 
+  report("fetch", "%s of %d came", plural(count_came(spans), "page"), PAGES)
   for i, worker in ipairs(workers) do
     report("write", "worker %d wrote %s", i, plural(worker:result(), "file"))
   end
@@ -134,14 +158,14 @@ local function run(dir, server)
   local bytes = read_back(files)
   report("read", "%s, %.0f KiB, read back in %.0f ms: all as the server sent them",
     plural(#files, "file"), bytes / 1024, (async.time() - began) * 1000)
-  return fetched, busy
+  return spans
 end
 
 async.with(tempdir(), function(dir)
   local server = http.serve { handler = site }
-  local fetched, busy = run(dir, server)
+  local spans = run(dir, server)
   server:close(0) -- the slow page is still being made: no grace for it
-
-  local elapsed = async.time() - start
-  report("done", "%d of %d pages, %.2f s of waiting in %.2f s", fetched, PAGES, busy, elapsed)
+  draw(spans)
+  report("done", "%.2f s of fetching, and all the rest, in %.2f s", total_time(spans),
+    async.time() - start)
 end)

@@ -37,7 +37,7 @@ local RULES = {
     unique = true,
     mask = { { "Consumer %d consumed: P%d%-Item%d", "Consumer <id> consumed: <item>" } },
   },
-  debug_mode = { stderr = { "slow", "scripts/debug_mode.lua:%d+" } },
+  debug_mode = { stderr = { "slow held the loop for 0%.%d+ s", "scripts/debug_mode.lua:%d+: in function" } },
   graceful_shutdown = { unique = true },
   group_errors = { sorted = true },
   lifecycle = { unique = true, mask = { { "%d+ messages", "<n> messages" } } },
@@ -50,6 +50,7 @@ local RULES = {
     mask = {
       { "wrote %d+ files?", "wrote <n> files" },
       { "^ *<time>", "<time>" },
+      { " +=+", " <bar>" },
     },
   },
   uneven_producers = { sorted = true, mask = { { "Consumer %d", "Consumer <id>" } } },
