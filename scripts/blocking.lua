@@ -23,6 +23,7 @@ local function longest_pause_during(fn, ...)
   fn(...)
   async.sleep(0.02)
   heartbeat:cancel()
+  async.wait { heartbeat }
   return longest
 end
 

@@ -1,6 +1,7 @@
 -- A task that looks at all tasks from time to time and prints those that are not done.
 -- From "Complete Guide to Asynchronous Programming" (Monitor the Event Loop). Sleeps are a hundred
--- times shorter, and there is some work to be seen: two tasks of which one ends early.
+-- times shorter, its end is waited for, and there is some work to be seen: two tasks of which one
+-- ends early.
 local async = require "rille.async"
 
 async.current_task():set_name "main"
@@ -26,3 +27,4 @@ monitor:set_name "monitor"
 
 async.sleep(0.22)
 monitor:cancel()
+async.wait { monitor }
