@@ -12,7 +12,6 @@ namespace rille {
 
 namespace {
 
-constexpr uint32_t kBatch = 0x80000000u;        // tag of an item of the ready queue: a batch
 constexpr uint32_t kScopeTarget = 0x80000000u;  // tag of a timer's target
 constexpr int kLongestTimeoutMs = 0x7fffffff;
 constexpr double kPollInterval = 200e-6;  // seconds between polls that batches aim at
@@ -24,16 +23,17 @@ const char kSchedulerKey = 0;
 }  // namespace
 
 void Scheduler::Ring::grow() {
-  std::vector<uint32_t> bigger(items.size() * 2);
-  for (uint32_t i = 0; i < count; ++i) bigger[i] = items[(head + i) & (items.size() - 1)];
-  items = std::move(bigger);
-  head = 0;
+  auto bigger = std::make_unique<Item[]>((mask_ + 1) * 2);
+  for (uint32_t i = 0; i < count_; ++i) bigger[i] = items_[(head_ + i) & mask_];
+  items_ = std::move(bigger);
+  mask_ = mask_ * 2 + 1;
+  head_ = 0;
 }
 
-void Scheduler::Ring::remove(uint32_t v) {
-  for (uint32_t n = count; n > 0; --n) {
-    uint32_t item = pop();
-    if (item != v) push(item);
+void Scheduler::Ring::remove(const Slot* k) {
+  for (uint32_t n = count_; n > 0; --n) {
+    Item item = pop();
+    if (item.is_batch() || item.slot() != k) push(item);
   }
 }
 
@@ -114,24 +114,23 @@ void Scheduler::drain(lua_State* L) {
   while (budget_ > 0 && !stopped_) {
     if (in_batch_) {
       run_batch(L);
-    } else if (!ready_.empty()) {
-      uint32_t item = ready_.pop();
-      if (item & kBatch) {
-        if (batch_open_ && ready_.empty()) {  // the open batch is the last item
-          ready_.push(item);
-          close_batch();
-          item = ready_.pop();
-        }
-        lua_pushinteger(L, static_cast<lua_Integer>(item & ~kBatch));
-        lua_rawseti(L, upvalue(kStateUpvalue), kBatchLeft);
-        in_batch_ = true;
-      } else {
-        --budget_;
-        step(L, slot(item));
-      }
-    } else {
-      break;
+      continue;
     }
+    if (ready_.empty()) break;
+    Item item = ready_.pop();
+    if (!item.is_batch()) [[likely]] {
+      --budget_;
+      step(L, item.slot());
+      continue;
+    }
+    if (batch_open_ && ready_.empty()) {  // the open batch is the last item
+      ready_.push(item);
+      close_batch();
+      item = ready_.pop();
+    }
+    lua_pushinteger(L, static_cast<lua_Integer>(item.number()));
+    lua_rawseti(L, upvalue(kStateUpvalue), kBatchLeft);
+    in_batch_ = true;
   }
   set_current(L, nullptr);
   if (budget_ == 0) {
@@ -189,7 +188,7 @@ void Scheduler::open_batch(lua_State* L) {
   lua_rawgeti(L, upvalue(kStateUpvalue), kSpawned);
   batch_start_ = lua_tonumber(L, -1);
   lua_pop(L, 1);
-  ready_.push(kBatch);
+  ready_.push(Item::batch(0));
   batch_open_ = true;
   lua_pushboolean(L, 1);
   lua_rawseti(L, upvalue(kStateUpvalue), kBatchOpen);
@@ -203,7 +202,7 @@ void Scheduler::close_batch() {
   lua_pushboolean(L_, 0);
   lua_rawseti(L_, -3, kBatchOpen);
   lua_pop(L_, 2);
-  ready_.back() = kBatch | size;
+  ready_.back() = Item::batch(size);
   batch_open_ = false;
 }
 
@@ -314,7 +313,7 @@ void Scheduler::release(lua_State* L, Slot* k) {
 
 // ---- waiting -----------------------------------------------------------------------------------
 
-int Scheduler::prepare_wait(lua_State* L) {
+int Scheduler::prepare_slowly(lua_State* L) {
   Slot* k = current_;
   if (!can_wait(L, k)) {
     refuse(L);
@@ -332,15 +331,6 @@ int Scheduler::prepare_wait(lua_State* L) {
   }
   ++k->wait;
   return 0;
-}
-
-int Scheduler::park(lua_State* L, Slot* k) {
-  if (k->flags & Slot::kUnarmed) arm_scopes(k);
-  if (L == k->co) return lua_yield(L, 0);
-  // Inside a coroutine of the script's own: its resumer (stdlib/core/coroutine.lua) passes the wait
-  // on, outwards.
-  lua_pushlightuserdata(L, this);
-  return lua_yield(L, 1);
 }
 
 void Scheduler::wake(Slot* k) {

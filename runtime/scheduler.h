@@ -113,8 +113,22 @@ class Scheduler {
 
   // For waiters, in waiter.cpp.
   Slot* current() const { return current_; }
-  int prepare_wait(lua_State* L);              // 0, or the number of values to return at once
-  int park(lua_State* L, Slot* k);             // the only lua_yield
+  // 0, or the number of values to return at once.
+  int prepare_wait(lua_State* L) {
+    Slot* k = current_;
+    if (!can_wait(L, k) || probe_ || (k->flags & Slot::kPending)) return prepare_slowly(L);
+    ++k->wait;
+    return 0;
+  }
+  // The only lua_yield.
+  int park(lua_State* L, Slot* k) {
+    if (k->flags & Slot::kUnarmed) arm_scopes(k);
+    if (L == k->co) return lua_yield(L, 0);
+    // Inside a coroutine of the script's own: its resumer (stdlib/core/coroutine.lua) passes the
+    // wait on, outwards.
+    lua_pushlightuserdata(L, this);
+    return lua_yield(L, 1);
+  }
   void wake(Slot* k);                          // parked -> ready
   void refuse(lua_State* L);                   // pushes why waiting is impossible here
   static bool can_wait(lua_State* L, Slot* k) { return k && lua_isyieldable(L); }
@@ -129,6 +143,7 @@ class Scheduler {
   Scope* find_scope(double id);
   double ticket(const Slot* k) const;
 
+  int prepare_slowly(lua_State* L);
   void drain(lua_State* L);
   void step(lua_State* L, Slot* k);
   void resume(lua_State* L, Slot* k, int nargs);
@@ -140,7 +155,7 @@ class Scheduler {
 
   void make_ready(Slot* k) {
     if (batch_open_) close_batch();
-    ready_.push(k->index);
+    ready_.push(Item(k));
     // libuv runs some callbacks before it blocks: it must not block any more.
     if (polling_) uv_stop(loop_);
   }
@@ -170,24 +185,41 @@ class Scheduler {
   int drain_ref_ = LUA_NOREF;
   int state_ref_ = LUA_NOREF;
 
-  // The ready queue: a ring of slot indices.
-  struct Ring {
-    std::vector<uint32_t> items = std::vector<uint32_t>(64);
-    uint32_t head = 0, count = 0;
-    bool empty() const { return count == 0; }
-    uint32_t& back() { return items[(head + count - 1) & (items.size() - 1)]; }
-    uint32_t pop() {
-      uint32_t v = items[head];
-      head = (head + 1) & (items.size() - 1);
-      --count;
+  // What is to run next, in order: a Slot, or a batch of `number` tasks that have not started.
+  class Item {
+   public:
+    explicit Item(Slot* k) : bits_(reinterpret_cast<uintptr_t>(k)) {}
+    static Item batch(uint32_t number) { return Item((uintptr_t{number} << 1) | 1); }
+    Item() = default;
+    bool is_batch() const { return bits_ & 1; }
+    uint32_t number() const { return static_cast<uint32_t>(bits_ >> 1); }
+    Slot* slot() const { return reinterpret_cast<Slot*>(bits_); }
+
+   private:
+    explicit Item(uintptr_t bits) : bits_(bits) {}
+    uintptr_t bits_ = 0;
+  };
+
+  class Ring {
+   public:
+    bool empty() const { return count_ == 0; }
+    Item& back() { return items_[(head_ + count_ - 1) & mask_]; }
+    Item pop() {
+      Item v = items_[head_];
+      head_ = (head_ + 1) & mask_;
+      --count_;
       return v;
     }
-    void push(uint32_t v) {
-      if (count == items.size()) grow();
-      items[(head + count++) & (items.size() - 1)] = v;
+    void push(Item v) {
+      if (count_ > mask_) grow();
+      items_[(head_ + count_++) & mask_] = v;
     }
-    void remove(uint32_t v);
+    void remove(const Slot* k);
+
+   private:
     void grow();
+    std::unique_ptr<Item[]> items_ = std::make_unique<Item[]>(64);
+    uint32_t mask_ = 63, head_ = 0, count_ = 0;
   } ready_;
 
   // Tasks that have not started stand in a list on the Lua side, so that spawning one is a matter of

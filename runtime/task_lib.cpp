@@ -308,7 +308,7 @@ struct TaskLib {
     }
     if (k->state == Slot::kParked) s->detach(k);
     ++k->wait;
-    if (k->state == Slot::kReady) s->ready_.remove(k->index);
+    if (k->state == Slot::kReady) s->ready_.remove(k);
     k->values = 0;
     k->state = Slot::kRunning;
     s->refuse(L);
@@ -540,12 +540,16 @@ struct TaskLib {
     return 0;
   }
 
-  // set_debug(on [, limit]), probe(on)
+  // set_debug(on), set_slow_limit(seconds), probe(on)
   static int set_debug(lua_State* L) {
     Scheduler* s = self(L);
     s->debug_ = lua_toboolean(L, 1);
     s->step_start_ = s->debug_ ? now() : 0;
-    if (lua_isnumber(L, 2)) s->slow_limit_ = lua_tonumber(L, 2);
+    return 0;
+  }
+
+  static int set_slow_limit(lua_State* L) {
+    self(L)->slow_limit_ = lua_tonumber(L, 1);
     return 0;
   }
 
@@ -734,6 +738,7 @@ void Scheduler::open(lua_State* L) {
       {"time", TaskLib::time},
       {"stop", TaskLib::stop},
       {"set_debug", TaskLib::set_debug},
+      {"set_slow_limit", TaskLib::set_slow_limit},
       {"probe", TaskLib::probe},
       {"state", TaskLib::state},
       {"count", TaskLib::count},

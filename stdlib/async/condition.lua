@@ -11,7 +11,11 @@ local wait, requeue = core.wait, core.requeue
 local state, tasks = core.state_table, core.tasks
 local enter, leave = core.enter, core.leave
 local raise, SHIELD = task.raise, task.SHIELD
-local setmetatable, getmetatable = setmetatable, getmetatable
+local finish, release = lock.finish, lock.release
+local keep_trace = task.keep_trace
+local xpcall = require("rille.core.protect").xpcall
+local debug_mode = require "rille.core.debug_state"
+local type, setmetatable, getmetatable = type, setmetatable, getmetatable
 
 ---@class Condition
 local Condition = {}
@@ -21,7 +25,21 @@ Condition.__name = "Condition"
 function Condition:acquire() self._lock:acquire() end
 function Condition:release() self._lock:release() end
 function Condition:locked() return self._lock:locked() end
-function Condition:with(fn, ...) return self._lock:with(fn, ...) end
+
+--- Calls `fn(...)` with the lock held.
+---@async
+---@param fn function
+function Condition:with(fn, ...)
+  if type(fn) ~= "function" then check.callable(fn, 1, "with") end
+  local l = self._lock
+  if l._owner or debug_mode.on then
+    l:acquire()
+  else
+    l._owner = tasks[state[1]]
+  end
+  return finish(l, xpcall(fn, keep_trace, ...))
+end
+
 function Condition:enter()
   self._lock:acquire()
   return self
@@ -64,7 +82,7 @@ end
 function Condition:wait()
   local l = self._lock
   if l._owner ~= tasks[state[1]] then must_hold(self, "wait") end
-  l:release()
+  release(l)
   block(self)
   return true
 end

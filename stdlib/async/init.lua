@@ -6,6 +6,7 @@ local check = require "rille.core.check"
 local protect = require "rille.core.protect"
 local report = require "rille.core.report"
 local errors = require "rille.errors"
+local debug_state = require "rille.core.debug_state"
 
 local sleep, give_way = core.sleep, core.give_way
 local raise = task.raise
@@ -18,7 +19,6 @@ local async = {
   Future = task.new_future,
   pcall = protect.acknowledging_pcall,
   xpcall = protect.acknowledging_xpcall,
-  slow_callback_duration = 0.1,
 }
 
 local function bad_sleep(seconds, err)
@@ -111,17 +111,14 @@ function async.set_exception_handler(fn)
   report.handler = fn
 end
 
-local debugging = false
-
 --- Whether debug mode is on.
-function async.debug() return debugging end
+function async.debug() return debug_state.on end
 
 --- Switches debug mode.
 ---@param on boolean
 function async.set_debug(on)
-  debugging = on and true or false
-  core.set_debug(debugging, async.slow_callback_duration)
-  require("rille.core.debug_mode").set(debugging)
+  core.set_debug(on and true or false)
+  require("rille.core.debug_mode").set(on)
 end
 
 --- What the runtime has in hand.
@@ -160,8 +157,12 @@ local HOME = {
   Lock = "lock", Event = "event", Condition = "condition", Barrier = "barrier", group = "group",
 }
 
+-- Seconds that a task may hold the loop before debug mode says so: a field that the scheduler knows.
+local slow_callback_duration = 0.1
+
 setmetatable(async, {
   __index = function(self, name)
+    if name == "slow_callback_duration" then return slow_callback_duration end
     local home = HOME[name]
     if not home then return nil end
     local module = require("rille.async." .. home)
@@ -170,7 +171,12 @@ setmetatable(async, {
     return module
   end,
   __newindex = function(self, name, value)
-    rawset(self, name, value)
+    if name == "slow_callback_duration" then
+      slow_callback_duration = check.seconds(value, name, "rille.async")
+      core.set_slow_limit(slow_callback_duration)
+    else
+      rawset(self, name, value)
+    end
   end,
 })
 

@@ -40,18 +40,19 @@ function Lock:acquire()
   if on_acquire then on_acquire(self) end
 end
 
+local function release(self)
+  if self._waiting > 0 then
+    self._owner = pass_on(self._list) or false
+  else
+    self._owner = false
+  end
+end
+
 --- Gives the lock back, to the first waiter if there is one. Any task may do so.
 -- Errors: InvalidStateError if nobody holds it.
 function Lock:release()
   if not self._owner then errors._raise("InvalidStateError", "release: the lock is not held") end
-  if self._waiting > 0 then
-    local heir = pass_on(self._list)
-    if heir then
-      self._owner = heir
-      return
-    end
-  end
-  self._owner = false
+  release(self)
 end
 
 --- True while somebody holds it.
@@ -59,7 +60,7 @@ function Lock:locked() return self._owner and true or false end
 
 local function finish(self, ok, ...)
   -- The body may have released it already, and then it may be another's.
-  if self._owner == tasks[state[1]] then self:release() end
+  if self._owner == tasks[state[1]] then release(self) end
   if ok then return ... end
   rethrow((...))
 end
@@ -99,6 +100,8 @@ end
 
 return {
   Lock = new,
+  finish = finish,
+  release = release,
   class = Lock,
   set_debug = function(fn) on_acquire = fn end,
 }

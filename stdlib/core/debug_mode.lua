@@ -3,6 +3,7 @@
 local task = require "rille.core.task"
 local report = require "rille.core.report"
 local errors = require "rille.errors"
+local state = require "rille.core.debug_state"
 
 local M = {}
 
@@ -82,7 +83,7 @@ function M.set(on)
       originals[entry] = nil
     end
   end
-  M.on = on
+  state.on = on and true or false
 end
 
 return M

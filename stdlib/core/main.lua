@@ -3,6 +3,7 @@ local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local report = require "rille.core.report"
+local debug_state = require "rille.core.debug_state"
 require "rille.core.require"
 
 local M = {}
@@ -16,8 +17,7 @@ end
 -- Debug mode: names tasks that end although they are not through. When the program ends by itself,
 -- these are the ones that wait for other tasks: what sleeps or does I/O may well be meant to.
 local function report_destroyed(list, at_end)
-  local mode = package.loaded["rille.core.debug_mode"]
-  if not (mode and mode.on) then return end
+  if not debug_state.on then return end
   for _, t in ipairs(list) do
     local phase, _, sleeps, outside
     if t[1] ~= 0 then phase, _, sleeps, outside = core.state(t[1]) end
