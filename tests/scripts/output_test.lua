@@ -37,7 +37,9 @@ local RULES = {
     unique = true,
     mask = { { "Consumer %d consumed: P%d%-Item%d", "Consumer <id> consumed: <item>" } },
   },
-  debug_mode = { stderr = { "slow held the loop for 0%.%d+ s", "scripts/debug_mode.lua:%d+: in function" } },
+  debug_mode = {
+    stderr = { "slow held the loop for 0%.%d+ s", "scripts/debug_mode.lua:%d+: in function" },
+  },
   graceful_shutdown = { unique = true },
   group_errors = { sorted = true },
   lifecycle = { unique = true, mask = { { "%d+ messages", "<n> messages" } } },
@@ -66,6 +68,7 @@ local RULES = {
 -- What the script printed, in the shape in which it is compared.
 local function lines_of(text, rule)
   local lines, seen = {}, {}
+  if text:find "[^\n]$" then text = text .. "\n" end
   for line in text:gmatch "([^\n]*)\n" do
     for _, masks in ipairs { MASKS, rule.mask or {} } do
       for _, mask in ipairs(masks) do line = line:gsub(mask[1], mask[2]) end
@@ -103,6 +106,15 @@ for _, name in ipairs(names) do
     check(name, RULES[name] or {})
   end)
 end
+
+test("scripts leave no files behind", function()
+  local dir = test.tmpdir()
+  for _, name in ipairs { "async_files", "read_write_files", "tour" } do
+    local result = test.rille({ SCRIPTS .. name .. ".lua" }, { env = { TMPDIR = dir } })
+    test.eq(result.code, 0, name)
+    test.eq(fs.list(dir), {}, name)
+  end
+end)
 
 test("every expectation belongs to a script", function()
   local is_script = {}
