@@ -12,6 +12,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/lsan_interface.h>
+#endif
+
 namespace {
 
 // ---- SIGINT and SIGTERM ------------------------------------------------------------------------
@@ -149,9 +153,13 @@ int run(const CommandLine& line) {
     status = 1;
   }
   if (status == 0 && runtime.exit_status() < 0 && outcome.lost_errors > 0) status = 1;
-  // Threads of libuv's pool may be blocked for good: exit() would wait for them.
   std::cout.flush();
   std::fflush(nullptr);
+#if defined(__SANITIZE_ADDRESS__)
+  runtime.close();
+  if (__lsan_do_recoverable_leak_check()) status = 23;
+#endif
+  // Threads of libuv's pool may be blocked for good: exit() would wait for them.
   _exit(status);
 }
 

@@ -221,6 +221,8 @@ void Runtime::cancel_main(std::string_view reason) {
 
 uv_loop_t* Runtime::loop() const { return &impl_->loop; }
 
+lua_State* Runtime::lua_state() const { return impl_->L; }
+
 int Runtime::exit_status() const { return impl_->exit_status; }
 
 void Runtime::close() { impl_->close(); }

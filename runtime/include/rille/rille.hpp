@@ -44,8 +44,9 @@ class Runtime {
   // Cancels the main task. REQUIRES: called in a callback of the loop.
   void cancel_main(std::string_view reason);
 
-  // The loop of this runtime, to start handles on.
+  // The loop of this runtime, to start handles on, and its Lua state.
   uv_loop_t* loop() const;
+  lua_State* lua_state() const;
 
   // Status that rille.process.exit asked for, or -1.
   int exit_status() const;

@@ -1,0 +1,276 @@
+// module.h from a module's side: completions at every moment of a wait's life.
+#include <rille/module.h>
+
+#include <atomic>
+#include <rille/module.hpp>
+#include <thread>
+
+#include "scheduler.h"
+#include "support/runtime_fixture.hpp"
+#include "waiter.h"
+
+namespace {
+
+// What the functions below share with the test that installed them.
+struct Probe {
+  rille_waiter* waiter = nullptr;
+  int cancels = 0;
+  int pushes = 0;       // with a state
+  int discards = 0;     // without
+  std::vector<std::thread> threads;
+};
+const char kProbe[] = "test.probe";
+
+Probe* probe(lua_State* L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, kProbe);
+  auto* p = static_cast<Probe*>(lua_touserdata(L, -1));
+  lua_pop(L, 1);
+  return p;
+}
+
+int push_answer(lua_State* L, void* data) {
+  auto* p = static_cast<Probe*>(data);
+  if (!L) {
+    ++p->discards;
+    return 0;
+  }
+  ++p->pushes;
+  lua_pushnil(L);
+  lua_pushinteger(L, 42);
+  return 2;
+}
+
+int push_raises(lua_State* L, void* data) {
+  auto* p = static_cast<Probe*>(data);
+  if (!L) return 0;
+  ++p->pushes;
+  return luaL_error(L, "from push");
+}
+
+void on_cancel(rille_waiter*, void* data) { ++static_cast<Probe*>(data)->cancels; }
+
+int wait(lua_State* L) {
+  Probe* p = probe(L);
+  p->waiter = rille_prepare(L, on_cancel, p);
+  return rille_park(L, p->waiter);
+}
+
+int wait_for_nothing(lua_State* L) {
+  Probe* p = probe(L);
+  rille_waiter* w = rille_prepare(L, on_cancel, p);
+  rille_complete(w, push_answer, p);
+  return rille_park(L, w);
+}
+
+int complete(lua_State* L) {
+  Probe* p = probe(L);
+  rille_complete(std::exchange(p->waiter, nullptr), push_answer, p);
+  return 0;
+}
+
+int complete_raising(lua_State* L) {
+  Probe* p = probe(L);
+  rille_complete(std::exchange(p->waiter, nullptr), push_raises, p);
+  return 0;
+}
+
+int fail(lua_State* L) {
+  Probe* p = probe(L);
+  rille_fail(std::exchange(p->waiter, nullptr), "TestError", "ECODE", "what went wrong");
+  return 0;
+}
+
+int complete_from_thread(lua_State* L) {
+  Probe* p = probe(L);
+  rille_waiter* w = std::exchange(p->waiter, nullptr);
+  p->threads.emplace_back([w, p] { rille_complete_from_thread(w, push_answer, p); });
+  return 0;
+}
+
+struct Job {
+  int n;
+  std::atomic<int>* freed;
+};
+
+int work(lua_State* L) {
+  static std::atomic<int> freed;
+  auto* job = new Job{static_cast<int>(luaL_checkinteger(L, 1)), &freed};
+  return rille_work(
+      L, [](void* data) { static_cast<Job*>(data)->n *= 2; },
+      [](lua_State* l, void* data) {
+        lua_pushnil(l);
+        lua_pushinteger(l, static_cast<Job*>(data)->n);
+        return 2;
+      },
+      [](void* data) {
+        ++*static_cast<Job*>(data)->freed;
+        delete static_cast<Job*>(data);
+      },
+      job);
+}
+
+const rille_reg kFunctions[] = {{"wait", wait, RILLE_WAITS},
+                                {"wait_for_nothing", wait_for_nothing, RILLE_WAITS},
+                                {"work", work, RILLE_WAITS},
+                                {"complete", complete, 0},
+                                {"complete_raising", complete_raising, 0},
+                                {"complete_from_thread", complete_from_thread, 0},
+                                {"fail", fail, 0},
+                                {nullptr, nullptr, 0}};
+
+int open(lua_State* L) {
+  rille_newlib(L, kFunctions);
+  lua_setglobal(L, "native");
+  return 0;
+}
+
+class NativeFixture : public RuntimeFixture {
+ public:
+  Probe p;
+  NativeFixture() {
+    lua_State* L = runtime.lua_state();
+    lua_pushlightuserdata(L, &p);
+    lua_setfield(L, LUA_REGISTRYINDEX, kProbe);
+    REQUIRE(lua_cpcall(L, open, nullptr) == 0);
+  }
+  ~NativeFixture() {
+    for (auto& t : p.threads) t.join();
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(NativeFixture, "a completed wait gives its results") {
+  run(R"lua(
+    local async = require "rille.async"
+    local t = async.spawn(native.wait)
+    async.sleep(0)
+    native.complete()
+    assert(t:await() == 42)
+  )lua");
+  CHECK(p.pushes == 1);
+  CHECK(p.discards == 0);
+}
+
+TEST_CASE_METHOD(NativeFixture, "a wait that is completed before it begins returns at once") {
+  run("assert(native.wait_for_nothing() == 42)");
+  CHECK(p.pushes == 1);
+}
+
+TEST_CASE_METHOD(NativeFixture, "a failed wait raises an error object in its caller") {
+  run(R"lua(
+    local async, errors = require "rille.async", require "rille.errors"
+    local t = async.spawn(function()
+      local ok, e = pcall(native.wait)
+      assert(not ok and errors.is(e, "TestError") and e.code == "ECODE", tostring(e))
+      assert(e.message == "what went wrong")
+    end)
+    async.sleep(0)
+    native.fail()
+    t:await()
+  )lua");
+}
+
+TEST_CASE_METHOD(NativeFixture, "an error that push raises is the error of the waiting task alone") {
+  run(R"lua(
+    local async = require "rille.async"
+    local t = async.spawn(native.wait)
+    async.sleep(0)
+    native.complete_raising()
+    local ok, e = pcall(t.await, t)
+    assert(not ok and tostring(e):find "from push", tostring(e))
+  )lua");
+}
+
+TEST_CASE_METHOD(NativeFixture, "a cancelled wait tells the module once, and its result is dropped") {
+  run(R"lua(
+    local async = require "rille.async"
+    local t = async.spawn(native.wait)
+    async.sleep(0)
+    t:cancel()
+    t:cancel()
+    async.sleep(0)
+    assert(t:cancelled())
+    assert(async.stats().abandoned == 1)
+    native.complete()
+    assert(async.stats().abandoned == 0)
+  )lua");
+  CHECK(p.cancels == 1);
+  CHECK(p.pushes == 0);
+  CHECK(p.discards == 1);
+}
+
+TEST_CASE_METHOD(NativeFixture, "a completion beats a cancellation that comes after it") {
+  run(R"lua(
+    local async = require "rille.async"
+    local t = async.spawn(native.wait)
+    async.sleep(0)
+    native.complete()
+    t:cancel()
+    assert(t:await() == 42)
+  )lua");
+  CHECK(p.cancels == 0);
+  CHECK(p.pushes == 1);
+}
+
+TEST_CASE_METHOD(NativeFixture, "a completion from another thread wakes the loop") {
+  run(R"lua(
+    local async = require "rille.async"
+    local t = async.spawn(native.wait)
+    async.sleep(0)
+    native.complete_from_thread()
+    local timer = async.call_later(60, function() end) -- a mailbox alone does not keep the loop up
+    assert(t:await() == 42)
+    timer:cancel()
+  )lua");
+  CHECK(p.pushes == 1);
+}
+
+TEST_CASE_METHOD(NativeFixture, "work runs on the pool, and its data is freed when nobody waits") {
+  run(R"lua(
+    local async = require "rille.async"
+    assert(native.work(21) == 42)
+    local tasks = {}
+    for i = 1, 50 do tasks[i] = async.spawn(native.work, i) end
+    async.sleep(0)
+    for i = 1, 50, 2 do tasks[i]:cancel() end
+    for i = 2, 50, 2 do assert(tasks[i]:await() == i * 2) end
+  )lua");
+}
+
+TEST_CASE("a wait that is completed after its runtime was closed discards its result") {
+  Probe p;
+  rille_waiter* left = nullptr;
+  {
+    rille::Runtime runtime;
+    lua_State* L = runtime.lua_state();
+    lua_pushlightuserdata(L, &p);
+    lua_setfield(L, LUA_REGISTRYINDEX, kProbe);
+    REQUIRE(lua_cpcall(L, open, nullptr) == 0);
+    runtime.run_string(R"lua(
+      local async = require "rille.async"
+      async.spawn(native.wait)
+      async.sleep(0)
+    )lua",
+                       "=test");
+    left = p.waiter;
+  }
+  CHECK(p.cancels == 1);
+  REQUIRE(left);
+  rille_complete(left, push_answer, &p);
+  CHECK(p.discards == 1);
+}
+
+TEST_CASE_METHOD(NativeFixture, "a module built for another version of the interface is refused") {
+  lua_State* L = runtime.lua_state();
+  int status = lua_cpcall(
+      L,
+      [](lua_State* l) {
+        rille_newlib_abi(l, kFunctions, RILLE_ABI_VERSION + 1);
+        return 0;
+      },
+      nullptr);
+  REQUIRE(status != 0);
+  CHECK(std::string(lua_tostring(L, -1)).find("version") != std::string::npos);
+  lua_pop(L, 1);
+}
