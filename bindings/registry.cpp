@@ -1,9 +1,20 @@
 // The bindings that come with Rille: what `require` finds under these names is C++.
 #include <rille/builtin.hpp>
 
+extern "C" {
+int luaopen_rille_core_file(lua_State* L);
+int luaopen_rille_core_fs(lua_State* L);
+int luaopen_rille_core_process(lua_State* L);
+int luaopen_rille_core_signal(lua_State* L);
+}
+
 namespace rille {
 
 const BuiltinModule kBuiltinModules[] = {
+    {"rille.core.file", luaopen_rille_core_file},
+    {"rille.core.fs", luaopen_rille_core_fs},
+    {"rille.core.process", luaopen_rille_core_process},
+    {"rille.core.signal", luaopen_rille_core_signal},
     {nullptr, nullptr},
 };
 

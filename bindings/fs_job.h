@@ -1,0 +1,167 @@
+// What the bindings behind rille.fs are made of: a job that runs on libuv's pool while a task waits
+// for it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <rille/module.hpp>
+#include <string>
+
+namespace rille::fs {
+
+// Bytes that are not cleared before they are written to.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+
+  char* data() { return data_; }
+  const char* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  std::size_t capacity() const { return capacity_; }
+  bool empty() const { return size_ == 0; }
+
+  // REQUIRES: not more than the capacity.
+  void set_size(std::size_t size) { size_ = size; }
+  // Drops the first `count` bytes.
+  void drop_front(std::size_t count);
+  void release();
+
+  // Both are false when memory has run out.
+  bool reserve(std::size_t capacity);
+  bool append(const char* bytes, std::size_t count);
+
+ private:
+  char* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+};
+
+// Jobs that write to files on the pool right now, so that the program can wait for them before it
+// ends.
+class Writers {
+ public:
+  void add();
+  void remove();
+  // Gives up after `seconds`, and is false: a broken disk must not keep the program for ever.
+  bool wait(double seconds);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable none_;
+  int count_ = 0;
+};
+
+// An operation on files. Owned by a unique_ptr until it is started, then by itself until it has
+// ended. What blocks runs in `work`, on a thread of the pool; a file that gives or takes nothing at
+// present (a FIFO, a terminal) does not hold that thread up, but is waited for on the loop.
+class Job {
+ public:
+  // What `work` has come to: its end, or a file to wait for.
+  enum class Step { kDone, kReadable, kWritable, kLater };
+
+  explicit Job(std::string path) : path_(std::move(path)) {}
+  virtual ~Job();
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  // Starts the job and puts the calling task to sleep until it has ended.
+  static int run(lua_State* L, std::unique_ptr<Job> job);
+
+ protected:
+  // On a thread of the pool, and again after each wait. REQUIRES of those who write it: no Lua.
+  virtual Step work() = 0;
+
+  // Pushes the results (not the leading nil) and returns how many.
+  virtual int push(lua_State*) { return 0; }
+
+  // On the loop's thread, before the task learns of the end.
+  virtual void ended() {}
+
+  // Nobody has taken the results.
+  virtual void dropped() {}
+
+  // The task has given up. The job still has to end by itself.
+  virtual void cancelled() { stop(); }
+
+  // For `work`: the end with an error.
+  Step fail(const char* syscall, int error = errno);
+
+  // For `work`: the way to wait for `fd`.
+  Step block(int fd, Step how) {
+    blocked_fd_ = fd;
+    return how;
+  }
+
+  // True while the file is waited for on the loop.
+  bool waits_for_file() const { return waiting_ != nullptr; }
+
+  // True once nobody needs the rest of the job.
+  bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
+
+  // The three parts of `run`.
+  rille_waiter* prepare(lua_State* L);
+  void submit();
+
+  // Ends the job as soon as possible, with ECANCELED unless it is done.
+  void stop();
+  // The same, but what `work` has begun or is about to begin still happens.
+  void stop_waiting();
+  // Ends the wait with an error, and leaves the job alone.
+  void dismiss(const char* kind, const std::string& message);
+
+  std::string path_;
+  std::string dest_;
+  int status_ = 0;  // a negative errno
+  const char* syscall_ = "";
+  std::shared_ptr<Writers> writers_;  // of a job that writes
+  uv_loop_t* loop_ = nullptr;
+
+ private:
+  static void on_pool(uv_work_t* req);
+  static void after_pool(uv_work_t* req, int status);
+  static int push_results(lua_State* L, void* data);
+  void wait_for_file();
+  void end_waiting();
+  void finish();
+  void leave_writers();
+
+  uv_work_t req_;
+  rille_waiter* waiter_ = nullptr;
+  uv_any_handle* waiting_ = nullptr;  // on the loop for the file; owned by its close callback
+  int blocked_fd_ = -1;
+  Step step_ = Step::kDone;
+  bool in_pool_ = false;
+  bool counted_ = false;
+  std::atomic<bool> stopped_{false};
+};
+
+// open(2) that never waits for another process. Returns the descriptor or a negative errno, and
+// fills `st`. ENXIO of a FIFO means that nobody reads it yet.
+int open_file(const char* path, int flags, mode_t permissions, struct stat* st);
+
+// read(2) and write(2), again when a signal interrupts them.
+ssize_t read_some(int fd, char* data, std::size_t size);
+ssize_t write_some(int fd, const char* data, std::size_t size);
+
+// True if a FIFO has neither data nor, so far, a writer.
+bool is_silent(int fd);
+
+// Strings in LuaJIT are shorter than this.
+constexpr std::size_t kMostBytes = 0x7fffff00;
+
+// Pushes the table that fs.stat gives, or its field `type` alone.
+void push_stat(lua_State* L, const uv_stat_t& stat);
+void push_type(lua_State* L, const uv_stat_t& stat);
+
+// The runtime's writers; made at the first call.
+std::shared_ptr<Writers> writers_of(lua_State* L);
+
+}  // namespace rille::fs

@@ -1,0 +1,148 @@
+--- rille.signal: the signals that the process gets. libuv tells a callback outside of every task;
+-- what the script wants done runs in a task, or is a task that waits and goes on.
+local binding = require "rille.core.signal"
+local core = require "rille.core.scheduler"
+local task = require "rille.core.task"
+local check = require "rille.core.check"
+local report = require "rille.core.report"
+local List = require "rille.core.list"
+
+local raise, outside = task.raise, task.outside
+local type, pairs, select, setmetatable = type, pairs, select, setmetatable
+
+local M = {}
+
+-- Who is told of a signal, by its number: { name =, list =, watch =, count = }.
+local channels = {}
+
+local function signal_argument(value, position, name)
+  if type(value) ~= "string" and type(value) ~= "number" then
+    check.bad(position, name, ("name of a signal expected, got %s"):format(
+      value == nil and "nil" or type(value)), 1)
+  end
+  local number, text = binding.number(value)
+  if not number then
+    check.bad(position, name, ("there is no signal '%s'"):format(tostring(value)), 1)
+  end
+  if text == "SIGKILL" or text == "SIGSTOP" then
+    check.bad(position, name, text .. " cannot be caught", 1)
+  end
+  return number, text
+end
+
+-- Called at each signal. The list may change meanwhile only by what is woken or spawned, later.
+local function tell(number)
+  local channel = channels[number]
+  if not channel then return end
+  local node = channel.list.head
+  while node do
+    local following = node.next
+    node.entry.told(node.entry, channel.name)
+    node = following
+  end
+end
+
+-- Adds `entry`, whose `told(entry, name)` is called at each signal. Returns an error, or nil and
+-- what undoes it.
+local function subscribe(number, name, entry)
+  local channel = channels[number]
+  if not channel then
+    local err, watch = binding.watch(number, tell)
+    if err ~= nil then return err end
+    channel = { name = name, list = List.new(), watch = watch }
+    channels[number] = channel
+  end
+  local node = { entry = entry }
+  channel.list:append(node)
+  return nil, node
+end
+
+local function unsubscribe(number, node)
+  local channel = channels[number]
+  channel.list:remove(node)
+  if not channel.list.head then
+    channels[number] = nil
+    binding.unwatch(channel.watch)
+  end
+end
+
+-- ---- on -----------------------------------------------------------------------------------------
+
+---@class SignalHandle
+local Handle = {}
+Handle.__index = Handle
+Handle.__name = "SignalHandle"
+
+-- What runs outside of every task is in nobody's environment; the task belongs to who asked for it.
+local function spawn_handler(self, name)
+  local former = outside[5]
+  outside[5] = self._env
+  task.spawn(self._fn, name)
+  outside[5] = former
+end
+
+--- Ends the handling. After the last handle for a signal its default is back. A second time does
+-- nothing.
+function Handle:close()
+  local node = self._node
+  if node then
+    self._node = nil
+    unsubscribe(self._number, node)
+  end
+end
+
+--- Runs `fn(name)` at each delivery of a signal, in a task of its own. It counts as something that
+-- can wake a waiting task, but does not delay the program's end.
+---@param name string|integer  "SIGHUP", "SIGTERM" ..., or a number
+---@param fn fun(name: string)
+---@return SignalHandle  with `close()`
+-- Source: asyncio's loop.add_signal_handler.
+function M.on(name, fn)
+  local number, text = signal_argument(name, 1, "on")
+  check.callable(fn, 2, "on")
+  local self = setmetatable({
+    _number = number, _fn = fn, _env = task.current()[5], told = spawn_handler,
+  }, Handle)
+  local err
+  err, self._node = subscribe(number, text, self)
+  if err ~= nil then raise(err) end
+  return self
+end
+
+-- ---- wait ---------------------------------------------------------------------------------------
+
+local function wake_waiter(self, name) core.wake(self[1], name) end
+
+--- Waits for the first of these signals. Meanwhile they do nothing else.
+---@async
+---@param ... string|integer  at least one
+---@return string  its name
+-- Errors: Cancelled.
+-- Source: POSIX sigwait.
+function M.wait(...)
+  local count = select("#", ...)
+  if count == 0 then check.bad(1, "wait", "name of a signal expected, got no value") end
+  local names = {}
+  for i = 1, count do
+    local number, text = signal_argument(select(i, ...), i, "wait")
+    names[number] = text
+  end
+  local err = core.check_wait()
+  if err ~= nil then raise(err) end
+  local waiter, nodes = { 0, told = wake_waiter }, {}
+  local name
+  for number, text in pairs(names) do
+    err, nodes[number] = subscribe(number, text, waiter)
+    if err ~= nil then break end
+  end
+  if err == nil then
+    err, name = core.park(waiter, 1)
+  end
+  for number, node in pairs(nodes) do unsubscribe(number, node) end
+  if err ~= nil then raise(err) end
+  return name
+end
+
+report.describe(M.wait, function(name) return ("the signal %s"):format(tostring(name)) end)
+
+return M
