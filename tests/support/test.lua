@@ -3,7 +3,8 @@
 -- hangs and nothing else. It fails if it raises, if it is cancelled, if it leaves a task or a
 -- handle behind, and if an error of some other task or of a callback went to nobody meanwhile.
 -- Environment: RILLE_TEST_FILTER (a part of the names to run), RILLE_TEST_LIMIT (seconds),
--- RILLE_TEST_SCALE (a factor for the sizes of large tests), RILLE (the executable to run).
+-- RILLE_TEST_SCALE (a factor for the sizes of large tests), RILLE_TEST_GC (if set, the collector
+-- runs as often as it can), RILLE (the executable to run).
 local async = require "rille.async"
 local errors = require "rille.errors"
 local has_probe, probe = pcall(require, "rille.core.probe")
@@ -17,6 +18,14 @@ local TURNS_TO_END = 20
 local POLLS_TO_CLOSE = 50
 
 local test = { SCALE = tonumber(os.getenv "RILLE_TEST_SCALE") or 1 }
+
+if os.getenv "RILLE_TEST_GC" then
+  -- A new cycle begins as soon as one has ended, and goes through in one step. Compiled code would
+  -- never get past its own check of the collector then.
+  jit.off()
+  collectgarbage("setpause", 0)
+  collectgarbage("setstepmul", 1000000)
+end
 
 local passed, failed = 0, 0
 local current -- of the test that runs: { reports = {}, cleanups = {} }
@@ -259,7 +268,10 @@ end
 local function left_reports()
   local lines = {}
   for _, report in ipairs(test.reports()) do
-    lines[#lines + 1] = tostring(report.message) .. ": " .. describe(report.error)
+    -- Debug mode gives advice as well, such as on the blocking calls of this file.
+    if report.error ~= nil or not async.debug() then
+      lines[#lines + 1] = tostring(report.message) .. ": " .. describe(report.error)
+    end
   end
   if lines[1] then return "reported, and looked at by nobody:\n" .. table.concat(lines, "\n") end
 end
