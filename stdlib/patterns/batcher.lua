@@ -56,6 +56,8 @@ local function open_batch(self)
       async.move_on_after(self._max_delay, wait_until_due, batch)
     end
     seal(self, batch)
+    -- It may have been given up just when it became due.
+    if batch.given_up then return {} end
     local items = { n = 0 }
     for _, entry in ipairs(batch.entries) do
       local n = items.n + 1
@@ -64,6 +66,7 @@ local function open_batch(self)
     return results_of(self._handler, items)
   end, function(work)
     seal(self, batch)
+    batch.given_up = true
     if work:done() then
       self._batches[batch] = nil
       wake_all(self._ended)

@@ -202,11 +202,12 @@ local function call_hook(self, fn, failures)
   failures[#failures + 1] = e
 end
 
+-- Eagerly, so that even with no time at all they are called.
 local function start_hooks(self, failures)
   for _, fn in ipairs(self._hooks) do
-    local t = async.spawn(call_hook, self, fn, failures)
+    local t = async.spawn_eager(call_hook, self, fn, failures)
     t:set_name "a hook of the shutdown"
-    track(self, t)
+    if not t:done() then track(self, t) end
   end
 end
 

@@ -21,9 +21,8 @@ report.describe(wait_for_end, function(self) return self._task:name() end)
 local function leave(self, err)
   local work = self._task
   if self._waiting == 0 and not work:done() then
-    -- Whoever comes from now on begins anew.
-    self._forget(self)
     work:cancel "nobody waits for it any more"
+    self._forget(self) -- whoever comes from now on begins anew
     local worse = join_shielded(work)
     if worse ~= nil and worse ~= true then raise(worse) end
   end
