@@ -224,9 +224,9 @@ void Scheduler::run_batch(lua_State* L) {
   attach(L, k);
   lua_rawgeti(L, upvalue(kHooksUpvalue), kBody);
   lua_xmove(L, k->co, 1);
-  lua_pushinteger(k->co, k->index);
-  lua_pushinteger(k->co, debug_ ? 1 : budget_);
-  resume(L, k, 2);
+  lua_pushinteger(L, debug_ ? 1 : budget_);
+  lua_rawseti(L, upvalue(kStateUpvalue), kBatchMost);
+  resume(L, k, 0);
   int after = left();
   budget_ -= std::max(1, before - after);
   if (after == 0) in_batch_ = false;
@@ -320,10 +320,14 @@ int Scheduler::prepare_slowly(lua_State* L) {
     return 1;
   }
   if (probe_) {
-    lua_rawgeti(L, upvalue(kHooksUpvalue), kProbe);
-    lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
+    // Not by upvalues: the running C function may be a module's.
+    lua_rawgeti(L, LUA_REGISTRYINDEX, tasks_ref_);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, hooks_ref_);
+    lua_rawgeti(L, -1, kProbe);
+    lua_rawgeti(L, -3, static_cast<int>(k->index));
     lua_pushnumber(L, static_cast<lua_Number>(++waits_));
     lua_call(L, 2, 0);
+    lua_pop(L, 2);
   }
   if (k->flags & Slot::kPending) {
     lua_pushinteger(L, 1);
@@ -530,9 +534,9 @@ void Scheduler::close() {
   while (waiters) {
     rille_waiter* w = waiters;
     if (w->slot) w->slot->waiter = nullptr;
-    abandon(w);
-    w->scheduler = nullptr;
     forget(this, w);
+    w->scheduler = nullptr;
+    abandon(w);  // which may complete it, and so free it
   }
   uv_close(reinterpret_cast<uv_handle_t*>(timer_),
            [](uv_handle_t* h) { delete reinterpret_cast<uv_timer_t*>(h); });

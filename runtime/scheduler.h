@@ -184,6 +184,8 @@ class Scheduler {
   uv_timer_t* timer_;
   int drain_ref_ = LUA_NOREF;
   int state_ref_ = LUA_NOREF;
+  int tasks_ref_ = LUA_NOREF;
+  int hooks_ref_ = LUA_NOREF;
 
   // What is to run next, in order: a Slot, or a batch of `number` tasks that have not started.
   class Item {

@@ -45,10 +45,14 @@ struct TaskLib {
     lua_rawgeti(L, upvalue(kHooksUpvalue), Scheduler::kEager);
     lua_pushvalue(L, 1);
     lua_xmove(L, k->co, 2);
-    lua_pushinteger(k->co, k->index);
+    // Nested in a batch, it must not go on with that.
+    lua_rawgeti(L, upvalue(kStateUpvalue), kBatchMost);
+    lua_pushinteger(L, 0);
+    lua_rawseti(L, upvalue(kStateUpvalue), kBatchMost);
     Slot* outer = s->current_;
     ++s->depth_;
-    s->resume(L, k, 2);
+    s->resume(L, k, 1);
+    lua_rawseti(L, upvalue(kStateUpvalue), kBatchMost);
     --s->depth_;
     s->set_current(L, outer);
     lua_pushboolean(L, 1);
@@ -781,8 +785,14 @@ void Scheduler::open(lua_State* L) {
   lua_rawseti(L, state + 1, kSpawned);
   lua_pushinteger(L, 0);
   lua_rawseti(L, state + 1, kBatchLeft);
+  lua_pushinteger(L, 0);
+  lua_rawseti(L, state + 1, kBatchMost);
   lua_pushvalue(L, state + 1);
   state_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, state + 2);
+  tasks_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, state + 4);
+  hooks_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 1);
   lua_setfield(L, lib, "state_table");
   lua_pushvalue(L, state + 2);

@@ -23,6 +23,7 @@ enum State {
   kBatchOpen,        // true while spawned tasks join the batch at the end of the ready queue
   kSpawned,          // how many tasks were ever spawned
   kBatchLeft,        // how many of the running batch have not started
+  kBatchMost,        // how many of them the running coroutine may start
 };
 
 inline int upvalue(Upvalue which) { return lua_upvalueindex(which); }

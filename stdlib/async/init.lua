@@ -36,12 +36,14 @@ end
 -- Errors: Cancelled.
 -- Source: asyncio.sleep.
 function async.sleep(seconds, ...)
-  local err
+  -- Twice the same, so that the result takes the place of the function: see hooks[1] in
+  -- core/task.lua on the stack of a task that sleeps.
   if seconds == 0 then
-    err = give_way()
-  else
-    err = sleep(seconds)
+    local err = give_way()
+    if err ~= nil then bad_sleep(seconds, err) end
+    return ...
   end
+  local err = sleep(seconds)
   if err ~= nil then bad_sleep(seconds, err) end
   return ...
 end

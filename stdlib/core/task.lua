@@ -24,7 +24,7 @@ local park, wake, pending = core.park, core.wake, core.pending
 local enter, leave, acknowledge, owns = core.enter, core.leave, core.acknowledge, core.owns
 local TIMEOUT, GROUP, SHIELD = 1, 2, 3
 -- Places in the table that is shared with the scheduler.
-local CURRENT, BATCH_OPEN, SPAWNED, BATCH_LEFT = 1, 3, 4, 5
+local CURRENT, BATCH_OPEN, SPAWNED, BATCH_LEFT, BATCH_MOST = 1, 3, 4, 5, 6
 local select, type, unpack, setmetatable, getmetatable, rawequal, error =
   select, type, unpack, setmetatable, getmetatable, rawequal, error
 local traceback = debug.traceback
@@ -216,8 +216,13 @@ local function finish_slowly(task, ...)
   complete(task)
 end
 
-local function finish(task, ...)
-  if task[10] then return finish_slowly(task, ...) end
+-- The running task's function has returned.
+local function finish(...)
+  local task = tasks[state[CURRENT]]
+  if task[10] then
+    finish_slowly(task, ...)
+    return
+  end
   local n = select("#", ...)
   if n == 1 then
     task[2], task[3] = DONE, (...)
@@ -245,18 +250,6 @@ local function abort(task)
   complete(task)
 end
 
-local function run(task)
-  -- Called by its index, the function shows up in tracebacks by where it was defined.
-  local n = task[2]
-  if n == 0 then
-    finish(task, task[3]())
-  elseif n == -1 then
-    finish(task, task[3](task[4]))
-  else
-    finish(task, task[3](unpack(task[4], 1, -n)))
-  end
-end
-
 -- Spawned tasks that have not started: new ones go into one array while another is worked off.
 local incoming, n_incoming = {}, 0
 local outgoing, at_outgoing, n_outgoing = {}, 0, 0
@@ -279,29 +272,65 @@ function M.each_fresh(fn)
   for i = 1, n_incoming do fn(incoming[i]) end
 end
 
--- What a coroutine of the pool runs: tasks of a batch, up to `most`, in the same slot one after
--- another until one of them waits.
-hooks[1] = function(index, most)
-  repeat
-    local left = state[BATCH_LEFT]
-    if left == 0 then return end
-    state[BATCH_LEFT] = left - 1
-    local task = next_fresh()
-    if task[10] and task[10].cancel then
-      abort(task)
-    else
-      tasks[index] = task
-      task[1] = index
-      run(task)
-    end
-    most = most - 1
-  until most == 0 or task[10]
+-- The function and the arguments of the task that starts next; taken but once, so that nothing is
+-- kept alive here.
+local starting_fn, starting_args, starting_n = false, false, 0
+
+local function take_fn()
+  local fn = starting_fn
+  starting_fn = false
+  return fn
 end
 
-hooks[3] = function(task, index)
-  task[1] = index
-  run(task)
+local function take_args()
+  local args = starting_args
+  starting_args = false
+  return args
 end
+
+-- Makes `task`, or the next of the batch, the one that runs. False if there is none.
+local function start(task)
+  if task == nil then
+    repeat
+      local left = state[BATCH_LEFT]
+      if left == 0 or state[BATCH_MOST] <= 0 then return false end
+      state[BATCH_LEFT] = left - 1
+      state[BATCH_MOST] = state[BATCH_MOST] - 1
+      task = next_fresh()
+      local x = task[10]
+      local cancelled = x and x.cancel
+      if cancelled then abort(task) end
+    until not cancelled
+  end
+  local index = state[CURRENT]
+  tasks[index] = task
+  task[1] = index
+  starting_fn, starting_args, starting_n = task[3], task[4], -task[2]
+  task[4] = false
+  return true
+end
+
+-- What a coroutine of the pool runs: tasks of a batch, in the same slot one after another, until one
+-- of them waits. LuaJIT gives a coroutine forty slots of stack at first, and a task that merely
+-- sleeps shall do with them: so this function has no locals, and calls the task's function right
+-- here. Having no name, that shows up in tracebacks with the place where it was defined.
+hooks[1] = function(task)
+  if not start(task) then return end
+  task = nil
+  repeat
+    if starting_n == 0 then
+      finish(take_fn()())
+    elseif starting_n == 1 then
+      finish(take_fn()(take_args()))
+    else
+      finish(take_fn()(unpack(take_args(), 1, starting_n)))
+    end
+    -- A slot that was cancelled is not used again.
+  until tasks[state[CURRENT]][10] or not start()
+end
+
+-- An eager start runs one task.
+hooks[3] = hooks[1]
 
 -- A task's coroutine died of an error.
 local function failed(task, co, e, out_of_memory)
@@ -339,6 +368,7 @@ local function failed(task, co, e, out_of_memory)
       M.end_with_error(task, e, trace)
     end, task[5])
     closer[7] = "clean-up of " .. task:name()
+    extra(closer).immune = true
     return
   end
   M.end_with_error(task, e, trace)
@@ -604,6 +634,7 @@ M.place = place
 function Task:cancel(reason)
   if self[2] > 0 then return false end
   local x = extra(self)
+  if x.immune then return false end -- clean-up runs to its end
   local c = x.cancel
   if c and not c._acknowledged then return true end
   local by = current()

@@ -40,8 +40,8 @@ void rille_newlib_abi(lua_State *L, const rille_reg *functions, int abi);
 uv_loop_t *rille_loop(lua_State *L);
 
 /* Prepares a wait of the calling task. `on_cancel` (may be NULL) is called at most once, when the
- * task gives the wait up; the operation must still end with a completion, which then finds nobody
- * waiting. The waiter belongs to the module until its first completion, which frees it, also after
+ * task gives the wait up; the operation must still end with a completion, there and then or later,
+ * which finds nobody waiting. The waiter belongs to the module until its first completion, which frees it, also after
  * a cancellation or the runtime's end. Raises an error where waiting is impossible. */
 rille_waiter *rille_prepare(lua_State *L, void (*on_cancel)(rille_waiter *, void *), void *data);
 
