@@ -59,18 +59,18 @@ struct TaskLib {
     return 1;
   }
 
-  // made_at(task): notes the function and line that made it, the innermost that is not the runtime's
-  // own, in task[8] and task[9].
+  // made_at() -> { function, line } of the innermost caller that is not the runtime's own.
   static int made_at(lua_State* L) {
     lua_Debug ar;
     for (int level = 3; lua_getstack(L, level, &ar); ++level) {
       lua_getinfo(L, "S", &ar);
       if (std::strncmp(ar.source, "=rille/", 7) == 0 || *ar.what == 'C') continue;
+      lua_createtable(L, 2, 0);
       lua_getinfo(L, "fl", &ar);
-      lua_rawseti(L, 1, 8);
+      lua_rawseti(L, -2, 1);
       lua_pushinteger(L, ar.currentline);
-      lua_rawseti(L, 1, 9);
-      break;
+      lua_rawseti(L, -2, 2);
+      return 1;
     }
     return 0;
   }

@@ -9,7 +9,7 @@ local enter, leave = core.enter, core.leave
 local GROUP, SHIELD = task.GROUP, task.SHIELD
 local scope_cancels = task.scope_cancels
 local spawn_for, protected = task.spawn_for, task.protected
-local type, pairs, setmetatable = type, pairs, setmetatable
+local type, setmetatable = type, setmetatable
 
 ---@class Group
 local Group = {}
@@ -27,16 +27,29 @@ local function cancel_all(self, reason, at)
     scope_cancels[self._id] = c
     core.cancel_scope(self._id)
   end
-  local list = {}
-  for child in pairs(self._children) do list[#list + 1] = child end
-  table.sort(list, function(a, b) return self._children[a] < self._children[b] end)
-  for _, child in ipairs(list) do child:cancel(reason) end
+  local child = self._first
+  while child do
+    local following = child[11]
+    child:cancel(reason)
+    child = following
+  end
 end
 
 -- A task of the group has ended.
 function Group:child_done(child)
   local state = child[2]
-  self._children[child] = nil
+  local before, after = child[9], child[11]
+  if before then
+    before[11] = after
+  else
+    self._first = after
+  end
+  if after then
+    after[9] = before
+  else
+    self._last = before
+  end
+  child[9], child[11] = false, false
   self._alive = self._alive - 1
   if state == 3 then
     task.take(child)
@@ -60,8 +73,13 @@ function Group:spawn(fn, ...)
   end
   local child = spawn_for(self, fn, ...)
   self._alive = self._alive + 1
-  self._number = self._number + 1
-  self._children[child] = self._number
+  local last = self._last
+  if last then
+    last[11], child[9] = child, last
+  else
+    self._first = child
+  end
+  self._last = child
   return child
 end
 Group.create_task = Group.spawn
@@ -134,7 +152,7 @@ return function(fn)
   check.callable(fn, 1, "group")
   local id = enter(GROUP)
   if not id then check.fail "'group' can only be called in a task" end
-  local self = setmetatable({ _id = id, _alive = 0, _number = 0, _children = {}, _errors = {},
+  local self = setmetatable({ _id = id, _alive = 0, _first = false, _last = false, _errors = {},
     _ended = false, _cancelled = false, _join = nil }, Group)
   return finish(self, protected(fn, self))
 end

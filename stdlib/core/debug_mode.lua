@@ -84,6 +84,7 @@ function M.set(on)
     end
   end
   state.on = on and true or false
+  task.exact_sites = state.on
 end
 
 return M

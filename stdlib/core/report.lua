@@ -59,13 +59,6 @@ task.report = M.report
 -- the sentinel's finalizer; the record is what the report needs without the task.
 local watched = {}
 
-local function made_at(t)
-  if not t[8] or t[9] <= 0 then return nil end
-  local info = debug.getinfo(t[8], "S")
-  return info.short_src .. ":" .. t[9]
-end
-M.made_at = made_at
-
 local function lose(record, t)
   if not watched[record] then return end
   watched[record] = nil
@@ -79,7 +72,7 @@ end
 task.watch_lost = function(t)
   local x = task.extra(t)
   local record = {
-    name = t:name(), error = t[3], trace = x.trace, made = made_at(t),
+    name = t:name(), error = t[3], trace = x.trace, made = task.made_at(t),
     -- The record is held strongly and must not keep the task alive.
     task = setmetatable({ t }, { __mode = "v" }),
   }
@@ -169,7 +162,7 @@ core.hooks[6] = function(t, seconds)
   M.report {
     message = ("%s held the loop for %.3f s%s"):format(who, seconds,
       ended and ", up to its end" or t and ", up to where it stands now" or ""),
-    task = t, traceback = t and not ended and t:traceback() or nil, made = t and made_at(t),
+    task = t, traceback = t and not ended and t:traceback() or nil, made = t and task.made_at(t),
   }
 end
 

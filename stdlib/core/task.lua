@@ -9,7 +9,8 @@
 --   [5] its environment: context variables, and the async.run it belongs to
 --   [6] who waits for its end: false, the ticket of one task, an object with `child_done`, a List
 --   [7] its number, later its name if it was given one
---   [8] [9] the function and line that made it
+--   [8] where it was made, { function, line }, or false
+--   [9] [11] its neighbours in its group
 --   [10] false, or what few tasks have: { cancel =, generators =, trace =, rethrown = }
 local core = require "rille.core.scheduler"
 local errors = require "rille.errors"
@@ -45,7 +46,7 @@ local numbers = 0
 
 -- What runs outside of every task (callbacks, the host) has this in the place of a task.
 local NO_ENVIRONMENT = { vars = false, run = false }
-local outside = setmetatable({ 0, 0, false, false, NO_ENVIRONMENT, false, 0, false, 0, false }, TaskMeta)
+local outside = setmetatable({ 0, 0, false, false, NO_ENVIRONMENT, false, 0, false, false, false, false }, TaskMeta)
 tasks[0] = outside
 M.outside = outside
 
@@ -392,28 +393,26 @@ local function make(owner, fn, ...)
   numbers = numbers + 1
   local env = tasks[state[CURRENT]][5]
   if n == 0 then
-    return setmetatable({ 0, 0, fn, false, env, owner, numbers, false, 0, false }, TaskMeta)
+    return setmetatable({ 0, 0, fn, false, env, owner, numbers, false, false, false, false }, TaskMeta)
   elseif n == 1 then
-    return setmetatable({ 0, -1, fn, (...), env, owner, numbers, false, 0, false }, TaskMeta)
+    return setmetatable({ 0, -1, fn, (...), env, owner, numbers, false, false, false, false }, TaskMeta)
   end
-  return setmetatable({ 0, -n, fn, { ... }, env, owner, numbers, false, 0, false }, TaskMeta)
+  return setmetatable({ 0, -n, fn, { ... }, env, owner, numbers, false, false, false, false }, TaskMeta)
 end
 
 -- The place of the last spawn. Looking it up is a third of what spawning costs, so a loop that
 -- spawns one function over and over does it once. Debug mode looks every time.
-local last_fn, last_maker, site_fn, site_line = false, 0, false, 0
+local last_fn, last_maker, last_site = false, 0, false
 M.exact_sites = false
 
 local function note_site(task, fn)
-  made_at(task)
-  if not M.exact_sites then
-    last_fn, last_maker, site_fn, site_line = fn, state[CURRENT], task[8], task[9]
-  end
+  task[8] = made_at() or false
+  if not M.exact_sites then last_fn, last_maker, last_site = fn, state[CURRENT], task[8] end
 end
 
 local function schedule(task, fn)
   if fn == last_fn and state[CURRENT] == last_maker then
-    task[8], task[9] = site_fn, site_line
+    task[8] = last_site
   else
     note_site(task, fn)
   end
@@ -422,6 +421,12 @@ local function schedule(task, fn)
   incoming[n] = task
   n_incoming = n
   state[SPAWNED] = state[SPAWNED] + 1
+end
+
+--- "file:line" of the place that made a task, or nil.
+function M.made_at(task)
+  local site = task[8]
+  return site and debug.getinfo(site[1], "S").short_src .. ":" .. site[2] or nil
 end
 
 --- Makes and schedules a task whose end `owner:child_done(task)` learns of.
@@ -667,8 +672,8 @@ function Task:traceback()
       or { stack = traceback(co, "") })
   end
   if not co then
-    local info = self[8] and debug.getinfo(self[8], "S")
-    return "not started" .. (info and (", made at " .. info.short_src .. ":" .. self[9]) or "")
+    local site = M.made_at(self)
+    return "not started" .. (site and ", made at " .. site or "")
   end
   return errors._render { stack = M.stack_of(co) }
 end
@@ -723,7 +728,7 @@ end
 ---@return Future
 -- Source: asyncio.Future.
 function M.new_future()
-  return setmetatable({ 0, 0, false, false, false, false, 0, false, 0, false }, FutureMeta)
+  return setmetatable({ 0, 0, false, false, false, false, 0, false, false, false, false }, FutureMeta)
 end
 
 local function set(self, name, new_state, value)
