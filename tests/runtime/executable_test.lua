@@ -195,6 +195,21 @@ test("a script that raises an ErrorGroup shows each of its errors", function()
   test.contains(result.stderr, "the inner error")
 end)
 
+test("a script that raises an ErrorGroup shows where each of its errors was raised", function()
+  local result = test.script(lines {
+    'local async, errors = require "rille.async", require "rille.errors"',
+    "async.group(function(g)",
+    "  g:spawn(function()",
+    "    async.sleep(0)",
+    '    error(errors.new("OSError", "disk full"))',
+    "  end)",
+    "  async.sleep(1000)",
+    "end)",
+  })
+  test.contains(result.stderr, "OSError: disk full")
+  test.contains(result.stderr, "script.lua:5:")
+end)
+
 test("a script that raises nil or a table is status 1, and says something", function()
   for _, value in ipairs { "nil", "{}", "false" } do
     local result = test.script("error(" .. value .. ")")

@@ -1,4 +1,6 @@
 // module.h from a module's side: completions at every moment of a wait's life.
+#include "waiter.h"
+
 #include <rille/module.h>
 
 #include <atomic>
@@ -7,7 +9,6 @@
 
 #include "scheduler.h"
 #include "support/runtime_fixture.hpp"
-#include "waiter.h"
 
 namespace {
 
@@ -15,8 +16,8 @@ namespace {
 struct Probe {
   rille_waiter* waiter = nullptr;
   int cancels = 0;
-  int pushes = 0;       // with a state
-  int discards = 0;     // without
+  int pushes = 0;    // with a state
+  int discards = 0;  // without
   std::vector<std::thread> threads;
 };
 const char kProbe[] = "test.probe";
@@ -171,7 +172,8 @@ TEST_CASE_METHOD(NativeFixture, "a failed wait raises an error object in its cal
   )lua");
 }
 
-TEST_CASE_METHOD(NativeFixture, "an error that push raises is the error of the waiting task alone") {
+TEST_CASE_METHOD(NativeFixture,
+                 "an error that push raises is the error of the waiting task alone") {
   run(R"lua(
     local async = require "rille.async"
     local t = async.spawn(native.wait)
@@ -182,7 +184,8 @@ TEST_CASE_METHOD(NativeFixture, "an error that push raises is the error of the w
   )lua");
 }
 
-TEST_CASE_METHOD(NativeFixture, "a cancelled wait tells the module once, and its result is dropped") {
+TEST_CASE_METHOD(NativeFixture,
+                 "a cancelled wait tells the module once, and its result is dropped") {
   run(R"lua(
     local async = require "rille.async"
     local t = async.spawn(native.wait)

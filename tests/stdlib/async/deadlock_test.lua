@@ -56,6 +56,28 @@ test("a DeadlockError tells what each task waits for, and who holds it", functio
   test.matches(text:lower(), "task two[^\n]*lock[^\n]*task one")
 end)
 
+test("a DeadlockError tells whom a task waits for", function()
+  local result = test.script [[
+    local async = require "rille.async"
+    local stuck = async.spawn(function() async.Event():wait() end)
+    stuck:set_name "the stuck one"
+    local function waiter(name, fn)
+      local task = async.spawn(fn)
+      task:set_name(name)
+      return task
+    end
+    async.wait {
+      waiter("by await", function() stuck:await() end),
+      waiter("by gather", function() async.gather { stuck } end),
+      waiter("by wait", function() async.wait { stuck } end),
+      waiter("by shield", function() async.shield(stuck) end),
+    }
+  ]]
+  for _, name in ipairs { "by await", "by gather", "by wait", "by shield" } do
+    test.matches(result.stderr, name .. " waits[^\n]*the stuck one")
+  end
+end)
+
 test("a DeadlockError can be caught, and the program goes on", function()
   local result = test.script [[
     local async, errors = require "rille.async", require "rille.errors"
