@@ -90,9 +90,10 @@ CommandLine parse(int argc, char** argv) {
   cxxopts::Options spec("rille", "Runs async Lua programs.");
   spec.custom_help("[options] [script.lua | -] [arguments...]");
   spec.add_options()("e,execute", "Run CODE", cxxopts::value<std::string>(), "CODE")(
-      "debug", "Report what holds the loop up, lock orders that can deadlock, tasks destroyed while "
-               "pending; also with RILLE_DEBUG=1")("version", "Print the version")(
-      "h,help", "Print this help");
+      "debug",
+      "Report what holds the loop up, lock orders that can deadlock, tasks destroyed while "
+      "pending; also with RILLE_DEBUG=1")("version", "Print the version")("h,help",
+                                                                          "Print this help");
   int position = script_position(argc, argv);
   CommandLine line;
   try {

@@ -1,9 +1,9 @@
 // One Lua state and one loop: start-up, a script from beginning to end, shut-down.
 #include <rille/module.h>
-#include <rille/rille.hpp>
 
 #include <cstring>
 #include <lua.hpp>
+#include <rille/rille.hpp>
 #include <stdexcept>
 
 #include "scheduler.h"

@@ -3,11 +3,11 @@
 // stdlib/core/; this class keeps only what every switch touches.
 #pragma once
 
-#include <lua.hpp>
 #include <rille/module.h>
 #include <uv.h>
 
 #include <cstdint>
+#include <lua.hpp>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -42,13 +42,13 @@ struct Scope {
 struct Slot {
   enum State : uint8_t { kFree, kFresh, kReady, kRunning, kParked, kCallback };
   enum Flag : uint8_t {
-    kPending = 1,        // a cancellation is visible: the next wait raises it
-    kSleeping = 2,       // ready or parked in a sleep, which is never a hand-over
-    kCancelled = 4,      // the task itself is cancelled,
-    kAcknowledged = 8,   // ... and has decided to live on
-    kHeld = 16,          // something was handed over, the wake-up follows: not interruptible
-    kUnarmed = 32,       // a timeout around the task has no timer yet
-    kDead = 64,          // a callback taken back while it stood in the ready queue
+    kPending = 1,       // a cancellation is visible: the next wait raises it
+    kSleeping = 2,      // ready or parked in a sleep, which is never a hand-over
+    kCancelled = 4,     // the task itself is cancelled,
+    kAcknowledged = 8,  // ... and has decided to live on
+    kHeld = 16,         // something was handed over, the wake-up follows: not interruptible
+    kUnarmed = 32,      // a timeout around the task has no timer yet
+    kDead = 64,         // a callback taken back while it stood in the ready queue
   };
   lua_State* co = nullptr;  // null until the first step
   Scope* scope = nullptr;   // innermost
@@ -129,10 +129,10 @@ class Scheduler {
     lua_pushlightuserdata(L, this);
     return lua_yield(L, 1);
   }
-  void wake(Slot* k);                          // parked -> ready
-  void refuse(lua_State* L);                   // pushes why waiting is impossible here
+  void wake(Slot* k);         // parked -> ready
+  void refuse(lua_State* L);  // pushes why waiting is impossible here
   static bool can_wait(lua_State* L, Slot* k) { return k && lua_isyieldable(L); }
-  rille_waiter* waiters = nullptr;             // all that are not completed
+  rille_waiter* waiters = nullptr;  // all that are not completed
   std::shared_ptr<Mailbox> mailbox;
 
  private:
@@ -224,12 +224,12 @@ class Scheduler {
     uint32_t mask_ = 63, head_ = 0, count_ = 0;
   } ready_;
 
-  // Tasks that have not started stand in a list on the Lua side, so that spawning one is a matter of
-  // Lua alone. The ready queue has one item for a whole batch of them: everything spawned until
+  // Tasks that have not started stand in a list on the Lua side, so that spawning one is a matter
+  // of Lua alone. The ready queue has one item for a whole batch of them: everything spawned until
   // something else becomes ready. An open batch is the last item.
   bool batch_open_ = false;
-  bool in_batch_ = false;      // state[kBatchLeft] tasks of the batch at the front are still to start
-  double batch_start_ = 0;     // state[kSpawned] when it was opened
+  bool in_batch_ = false;   // state[kBatchLeft] tasks of the batch at the front are still to start
+  double batch_start_ = 0;  // state[kSpawned] when it was opened
 
   Slab<Slot> slots_;
   Slab<Scope> scopes_;
@@ -248,10 +248,10 @@ class Scheduler {
   int32_t threads_ = 0;
 
   Slot* current_ = nullptr;
-  int depth_ = 0;       // eager starts nested in the running task
-  int budget_ = 0;      // steps left before the loop is polled
-  int batch_ = 64;      // adapts, so that polls are frequent in time and rare in number
-  int abandoned_ = 0;   // operations that nobody waits for any more
+  int depth_ = 0;      // eager starts nested in the running task
+  int budget_ = 0;     // steps left before the loop is polled
+  int batch_ = 64;     // adapts, so that polls are frequent in time and rare in number
+  int abandoned_ = 0;  // operations that nobody waits for any more
   uint64_t waits_ = 0;
   bool stopped_ = false;
   bool polling_ = false;  // inside uv_run

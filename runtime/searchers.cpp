@@ -1,9 +1,8 @@
 #include "searchers.h"
 
-#include <rille/builtin.hpp>
-
 #include <algorithm>
 #include <cstring>
+#include <rille/builtin.hpp>
 #include <string>
 
 #include "embedded.h"

@@ -26,7 +26,8 @@ struct TaskLib {
     return k;
   }
 
-  // open_batch(): the tasks that are spawned from now on form a batch at the end of the ready queue.
+  // open_batch(): the tasks that are spawned from now on form a batch at the end of the ready
+  // queue.
   static int open_batch(lua_State* L) {
     Scheduler* s = self(L);
     if (!s->batch_open_) s->open_batch(L);
@@ -319,8 +320,8 @@ struct TaskLib {
     return 1;
   }
 
-  // check_wait() -> nothing, or what a wait would return at once as its error. For those who have to
-  // give something up before they wait.
+  // check_wait() -> nothing, or what a wait would return at once as its error. For those who have
+  // to give something up before they wait.
   static int check_wait(lua_State* L) {
     Scheduler* s = self(L);
     Slot* k = s->current_;
@@ -408,8 +409,8 @@ struct TaskLib {
     Slot* k = s->slot(static_cast<uint32_t>(lua_tointeger(L, 1)));
     k->flags |= Slot::kCancelled;
     k->flags &= ~Slot::kAcknowledged;
-    bool handed = (k->state == Slot::kReady && !(k->flags & Slot::kSleeping)) ||
-                  (k->flags & Slot::kHeld);
+    bool handed =
+        (k->state == Slot::kReady && !(k->flags & Slot::kSleeping)) || (k->flags & Slot::kHeld);
     s->update_pending(k);
     lua_pushboolean(L, handed);
     return 1;
@@ -434,12 +435,12 @@ struct TaskLib {
     return 0;
   }
 
-  // pending([index]) -> id of the cancellation that the next wait raises (0: the task's own); of the
-  // running task, or of another.
+  // pending([index]) -> id of the cancellation that the next wait raises (0: the task's own); of
+  // the running task, or of another.
   static int pending(lua_State* L) {
     Scheduler* s = self(L);
-    Slot* k = lua_isnoneornil(L, 1) ? s->current_
-                                    : s->slot(static_cast<uint32_t>(lua_tointeger(L, 1)));
+    Slot* k =
+        lua_isnoneornil(L, 1) ? s->current_ : s->slot(static_cast<uint32_t>(lua_tointeger(L, 1)));
     if (!k) return 0;
     bool root;
     Scope* scope = s->visible_cancel(k, &root);
@@ -564,8 +565,8 @@ struct TaskLib {
     return 0;
   }
 
-  // state(index) -> "ready", "running", "parked"; its coroutine; whether it sleeps; whether it waits
-  // for something outside of Lua
+  // state(index) -> "ready", "running", "parked"; its coroutine; whether it sleeps; whether it
+  // waits for something outside of Lua
   static int state(lua_State* L) {
     Scheduler* s = self(L);
     auto index = static_cast<uint32_t>(lua_tointeger(L, 1));

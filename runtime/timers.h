@@ -11,9 +11,9 @@
 namespace rille {
 
 struct TimerEntry {
-  double when;       // seconds on the clock of now()
-  uint32_t number;   // names this timer; its owner holds the same number while it is armed
-  uint32_t target;   // the owner: an index with a tag
+  double when;      // seconds on the clock of now()
+  uint32_t number;  // names this timer; its owner holds the same number while it is armed
+  uint32_t target;  // the owner: an index with a tag
 };
 
 class TimerHeap {

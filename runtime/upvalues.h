@@ -18,12 +18,12 @@ enum Upvalue {
 
 // Places in the state table.
 enum State {
-  kCurrent = 1,      // index of the running task, 0 outside of tasks
-  kScopesInside,     // true once a scope was opened in a coroutine of the script's own
-  kBatchOpen,        // true while spawned tasks join the batch at the end of the ready queue
-  kSpawned,          // how many tasks were ever spawned
-  kBatchLeft,        // how many of the running batch have not started
-  kBatchMost,        // how many of them the running coroutine may start
+  kCurrent = 1,   // index of the running task, 0 outside of tasks
+  kScopesInside,  // true once a scope was opened in a coroutine of the script's own
+  kBatchOpen,     // true while spawned tasks join the batch at the end of the ready queue
+  kSpawned,       // how many tasks were ever spawned
+  kBatchLeft,     // how many of the running batch have not started
+  kBatchMost,     // how many of them the running coroutine may start
 };
 
 inline int upvalue(Upvalue which) { return lua_upvalueindex(which); }

@@ -55,7 +55,9 @@ end
 local Error = { __index = index {}, __tostring = to_string, __name = "Error" }
 local Cancelled = { __index = index {}, __tostring = to_string, __name = "Cancelled" }
 local ErrorGroup = {}
-local ErrorGroupMeta = { __index = index(ErrorGroup), __tostring = to_string, __name = "ErrorGroup" }
+local ErrorGroupMeta = {
+  __index = index(ErrorGroup), __tostring = to_string, __name = "ErrorGroup",
+}
 errors._Cancelled = Cancelled
 
 local OURS = { [Error] = true, [Cancelled] = true, [ErrorGroupMeta] = true }

@@ -41,8 +41,8 @@ local function finish(cleanup, ok, ...)
   rethrow((...))
 end
 
---- Calls `fn()`, then `cleanup()` whatever happened. Both may wait; a cancellation that comes during
--- the clean-up waits until it is through.
+--- Calls `fn()`, then `cleanup()` whatever happened. Both may wait; a cancellation that comes
+-- during the clean-up waits until it is through.
 ---@async
 ---@param fn function
 ---@param cleanup function
@@ -56,16 +56,19 @@ end
 
 -- ---- with ---------------------------------------------------------------------------------------
 
+-- A cancellation is never suppressed, nor the unwinding of a generator.
+local function may_suppress(e)
+  local meta = getmetatable(e)
+  return meta ~= Unwind and not (meta == errors._Cancelled and task.is_live(e))
+end
+
 local function finish_with(resource, ok, ...)
   local done, r
   local former = nil
   if not ok then former = (...) end
   if resource.exit then
     done, r = shielded(resource.exit, resource, former)
-    if done and r == true and not ok and not (getmetatable(former) == errors._Cancelled and task.is_live(former))
-      and getmetatable(former) ~= Unwind then
-      return
-    end
+    if done and r == true and not ok and may_suppress(former) then return end
   else
     done, r = shielded(resource.close, resource)
   end
@@ -74,8 +77,8 @@ local function finish_with(resource, ok, ...)
   rethrow(former)
 end
 
---- Calls `fn(value, ...)` with a resource that is given back whatever happens: `resource:enter()` if
--- there is one (its result is the value, else the resource), in the end `resource:exit(err)` or
+--- Calls `fn(value, ...)` with a resource that is given back whatever happens: `resource:enter()`
+-- if there is one (its result is the value, else the resource), in the end `resource:exit(err)` or
 -- `resource:close()`. True from `exit` suppresses an error, never a cancellation.
 ---@async
 ---@param resource any
@@ -251,7 +254,8 @@ function Generator:close()
   end
 end
 
---- Makes an iterator factory from a function that calls `yield(...)` for each element, and may wait.
+--- Makes an iterator factory from a function that calls `yield(...)` for each element, and may
+-- wait.
 ---@param fn fun(yield: function, ...)
 ---@return fun(...): table  each call makes an iterator for `for`, with `close()`
 -- Source: Python's async generators.

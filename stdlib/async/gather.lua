@@ -6,7 +6,7 @@ local check = require "rille.core.check"
 local report = require "rille.core.report"
 
 local park, wake = core.park, core.wake
-local enter, leave, pending = core.enter, core.leave, core.pending
+local enter, leave = core.enter, core.leave
 local SHIELD = task.SHIELD
 local spawn_for, watch, unwatch = task.spawn_for, task.watch, task.unwatch
 local setmetatable, type, ipairs = setmetatable, type, ipairs
@@ -15,29 +15,23 @@ local M = {}
 
 local DONE, PACKED, FAILED, CANCELLED, NONE, TAKEN = 1, 2, 3, 4, 5, 6
 
--- The first of the results of a task that has them.
-local function first_result(t)
-  local s = t[2]
-  if s == DONE then return t[3] end
-  if s == PACKED then return t[3][1] end
-end
-
 -- A wait for a number of tasks to end: something with `child_done` that they notify.
 local Collector = {}
 Collector.__index = Collector
 
-local function new_collector(fields)
-  fields._left = 0
-  fields._ticket = { 0 }
-  return setmetatable(fields, Collector)
-end
-
 local function sleep_until_done(self)
-  return park(self._ticket, 1)
+  local err = park(self._ticket, 1) -- no tail call: a deadlock report looks for this frame
+  return err
 end
 
 report.describe(sleep_until_done, function(self)
-  return ("%s of %d tasks, %d of which have not ended"):format(self.what, self.size, self._left)
+  local names = {}
+  for _, t in ipairs(self._entries) do
+    if t[2] <= 0 then names[#names + 1] = t:name() end
+  end
+  local more = #names > 5 and (" and %d more"):format(#names - 5) or ""
+  return ("%s, that is for %s%s"):format(self.what, table.concat(names, ", ", 1, math.min(#names, 5)),
+    more)
 end)
 
 -- ---- gather and map -----------------------------------------------------------------------------
@@ -194,7 +188,8 @@ local GATHER_OPTIONS = { return_errors = true }
 ---@param list table  functions, Tasks and Futures
 ---@param options? table  `return_errors=true`: errors stand among the results, nothing is raised
 ---@return table  first results in the order of `list`, with `n`
--- Errors: the first error; the functions are then cancelled and waited for, Tasks and Futures go on.
+-- Errors: the first error; the functions are then cancelled and waited for, Tasks and Futures go
+-- on.
 -- Source: asyncio.gather.
 function M.gather(list, options)
   local n = length(list, "gather")
@@ -274,8 +269,8 @@ end
 local WAIT_OPTIONS = { timeout = true, return_when = true }
 local WHEN = { ALL_COMPLETED = true, FIRST_COMPLETED = true, FIRST_ERROR = true }
 
---- Waits until some or all of the tasks are done, or the time is over. Cancels nothing and raises no
--- task's error.
+--- Waits until some or all of the tasks are done, or the time is over. Cancels nothing and raises
+-- no task's error.
 ---@async
 ---@param list table  Tasks and Futures
 ---@param options? table  `timeout` in seconds; `return_when`: "ALL_COMPLETED" (the default),
@@ -295,7 +290,7 @@ function M.wait(list, options)
   if timeout ~= nil then timeout = check.seconds(timeout, "timeout", "wait") end
 
   local self = setmetatable({
-    what = "a wait", size = #tasks, _left = 0, _ticket = { 0 }, _first = when == "FIRST_COMPLETED",
+    what = "a wait", size = #tasks, _entries = tasks, _left = 0, _ticket = { 0 }, _first = when == "FIRST_COMPLETED",
     _first_error = when == "FIRST_ERROR", _over = false,
   }, Wait)
   local nodes = {}
@@ -386,14 +381,14 @@ function M.as_completed(list, options)
   local timeout = options.timeout
   if timeout ~= nil then timeout = check.seconds(timeout, "timeout", "as_completed") end
   local self = setmetatable({
-    what = "as_completed", size = 0, _left = 0, _ticket = { 0 }, _done = {}, _at = 0,
+    what = "as_completed", size = 0, _left = 0, _entries = {}, _ticket = { 0 }, _done = {}, _at = 0,
     _waits = false, _expired = false,
   }, Stream)
   local seen = {}
   for i = 1, n do
     local t = list[i]
     if kinds[i] == "function" then
-      spawn_for(self, t)
+      self._entries[#self._entries + 1] = spawn_for(self, t)
       self._left = self._left + 1
       self.size = self.size + 1
     elseif not seen[t] then
@@ -403,6 +398,7 @@ function M.as_completed(list, options)
         self._done[#self._done + 1] = t
       else
         self._left = self._left + 1
+        self._entries[#self._entries + 1] = t
         watch(t, { self })
       end
     end
@@ -436,8 +432,5 @@ function M.shield(what, ...)
 end
 
 report.describe(task.join, function(t) return "the end of " .. t:name() end)
-report.describe(next_done, function(self)
-  return ("the next of %d tasks to end"):format(self._left)
-end)
 
 return M

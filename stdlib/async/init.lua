@@ -1,5 +1,5 @@
---- rille.async: tasks, what they wait for, and what bounds them. Every function that waits parks the
--- task that calls it, not the thread.
+--- rille.async: tasks, what they wait for, and what bounds them. Every function that waits parks
+-- the task that calls it, not the thread.
 local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local check = require "rille.core.check"
@@ -10,7 +10,7 @@ local debug_state = require "rille.core.debug_state"
 
 local sleep, give_way = core.sleep, core.give_way
 local raise = task.raise
-local getmetatable, type = getmetatable, type
+local type = type
 
 local async = {
   spawn = task.spawn,
@@ -23,7 +23,9 @@ local async = {
 
 local function bad_sleep(seconds, err)
   if err == 2 then
-    if type(seconds) == "string" and tonumber(seconds) then return async.sleep(tonumber(seconds)) end
+    if type(seconds) == "string" and tonumber(seconds) then
+      return async.sleep(tonumber(seconds))
+    end
     check.seconds(seconds, 1, "sleep")
   end
   raise(err)
@@ -159,7 +161,8 @@ local HOME = {
   Lock = "lock", Event = "event", Condition = "condition", Barrier = "barrier", group = "group",
 }
 
--- Seconds that a task may hold the loop before debug mode says so: a field that the scheduler knows.
+-- Seconds that a task may hold the loop before debug mode says so: a field that the scheduler
+-- knows.
 local slow_callback_duration = 0.1
 
 setmetatable(async, {

@@ -1,5 +1,5 @@
---- One task at a time. A released lock goes to the task that has waited longest, so a newcomer never
--- overtakes. Taking a free lock stays in Lua, where it compiles; only waiting enters C.
+--- One task at a time. A released lock goes to the task that has waited longest, so a newcomer
+-- never overtakes. Taking a free lock stays in Lua, where it compiles; only waiting enters C.
 local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local errors = require "rille.errors"

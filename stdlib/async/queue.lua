@@ -324,7 +324,9 @@ end
 ---@async
 function Queue:iter() return next_item, self end
 
-report.describe(wait_to_put, function(self) return ("a place in a queue of %d"):format(self._max) end)
+report.describe(wait_to_put, function(self)
+  return ("a place in a queue of %d"):format(self._max)
+end)
 report.describe(wait_to_get, function() return "an item of a queue" end)
 report.describe(next_item, function() return "an item of a queue" end)
 report.describe(wait_to_join, function(self)

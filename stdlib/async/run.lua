@@ -1,5 +1,4 @@
 --- async.run, and the end of a program: every task under it ends before it does.
-local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local check = require "rille.core.check"
 local report = require "rille.core.report"

@@ -95,8 +95,8 @@ end)
 local function make(n, bounded, name)
   n = n == nil and 1 or n
   return setmetatable({
-    _free = n, _bound = bounded and n or math.huge, _size = n, _waiting = 0, _list = core.WaitList(),
-    _name = name,
+    _free = n, _bound = bounded and n or math.huge, _size = n, _waiting = 0,
+    _list = core.WaitList(), _name = name,
   }, Semaphore)
 end
 

@@ -9,7 +9,7 @@ local enter, leave, pending = core.enter, core.leave, core.pending
 local TIMEOUT = task.TIMEOUT
 local keep_trace, rethrow, scope_cancels = task.keep_trace, task.rethrow, task.scope_cancels
 local xpcall = require("rille.core.protect").xpcall
-local type, setmetatable, getmetatable = type, setmetatable, getmetatable
+local type, setmetatable = type, setmetatable
 
 local M = {}
 
@@ -47,8 +47,8 @@ local function need_task(id, name)
   return id
 end
 
---- Waits for a function's end, or for a Task or Future, at most `timeout` seconds. What takes longer
--- is cancelled and waited for.
+--- Waits for a function's end, or for a Task or Future, at most `timeout` seconds. What takes
+-- longer is cancelled and waited for.
 ---@async
 ---@param what function|Task|Future  a function is called with the further arguments, in this task
 ---@param timeout? number  seconds; nil for no limit

@@ -77,7 +77,9 @@ function check.count(value, least, position, name)
   if n ~= n or n % 1 ~= 0 and n ~= math.huge then
     bad(position, name, "whole number expected, got " .. tostring(n))
   end
-  if n < least then bad(position, name, ("at least %d expected, got %s"):format(least, tostring(n))) end
+  if n < least then
+    bad(position, name, ("at least %d expected, got %s"):format(least, tostring(n)))
+  end
   return n
 end
 

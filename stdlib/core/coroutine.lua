@@ -1,20 +1,19 @@
---- Coroutines of the script's own inside tasks: a wait in one parks the whole task. It yields a mark
--- to whoever resumed it, and the functions here pass that on outwards until it reaches the
+--- Coroutines of the script's own inside tasks: a wait in one parks the whole task. It yields a
+-- mark to whoever resumed it, and the functions here pass that on outwards until it reaches the
 -- scheduler, then the wake-up inwards again.
 local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local protect = require "rille.core.protect"
 
-local create, resume, status, yield, running = coroutine.create, coroutine.resume,
-  coroutine.status, coroutine.yield, coroutine.running
+local create, resume, status, yield = coroutine.create, coroutine.resume, coroutine.status,
+  coroutine.yield
 local isyieldable = coroutine.isyieldable
 local relay, is_root, PARKED = core.relay, core.is_root, core.PARKED
 local state = core.state_table
-local type, getmetatable, error, select, unpack = type, getmetatable, error, select, unpack
+local type, getmetatable, error, unpack = type, getmetatable, error, unpack
 local traceback, rawequal = debug.traceback, rawequal
 local Cancelled, Unwind = errors._Cancelled, protect.Unwind
-local stock_pcall = protect.pcall
 
 local M = { resume = resume, yield = yield, create = create }
 
@@ -148,7 +147,9 @@ end
 
 task.stack_of = function(co)
   local parts = {}
-  M.each_nested(co, function(c) parts[#parts + 1] = (traceback(c, ""):gsub("^%s*stack traceback:", "")) end)
+  M.each_nested(co, function(c)
+    parts[#parts + 1] = traceback(c, ""):gsub("^%s*stack traceback:", "")
+  end)
   return table.concat(parts)
 end
 

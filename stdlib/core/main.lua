@@ -70,8 +70,8 @@ function M.report_destroyed() report_destroyed(report.all_tasks(), false) end
 
 local end_hooks = {}
 
---- Calls `fn()` once every task has ended, outside of tasks: for what must not be lost at the end of
--- the program.
+--- Calls `fn()` once every task has ended, outside of tasks: for what must not be lost at the end
+-- of the program.
 function M.at_end(fn) end_hooks[#end_hooks + 1] = fn end
 
 --- The outcome of the main task: "done", results...; "cancelled", reason, text; "failed", error,
@@ -94,7 +94,7 @@ function M.outcome()
     local x = t[10]
     local text = report.text_of(t[3])
     local trace = x and x.trace and errors._render(x.trace) or ""
-    local lines = { text .. (trace ~= "" and "\n" .. trace or ""), unpack(report.causes(t[3])) }
+    local lines = { text .. (trace ~= "" and "\n" .. trace or ""), unpack(report.details(t[3])) }
     return "failed", t[3], table.concat(lines, "\n")
   end
   return "done"

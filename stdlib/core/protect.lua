@@ -6,8 +6,7 @@ local task = require "rille.core.task"
 local errors = require "rille.errors"
 
 local pcall, xpcall = pcall, xpcall
-local getmetatable, error, type, select, status = getmetatable, error, type, select,
-  coroutine.status
+local getmetatable, error, type, status = getmetatable, error, type, coroutine.status
 local running = coroutine.running
 local Cancelled = errors._Cancelled
 local is_live, revive, acknowledge = task.is_live, task.revive, task.acknowledge

@@ -7,7 +7,7 @@ local nested = require "rille.core.coroutine"
 
 local M = { lost = 0, handler = nil }
 
-local unpack, tostring = unpack, tostring
+local tostring = tostring
 local pcall = require("rille.core.protect").pcall
 
 local function text_of(value)
@@ -16,15 +16,29 @@ local function text_of(value)
 end
 M.text_of = text_of
 
---- What an error object came of, and what that came of: texts with tracebacks.
-function M.causes(e)
-  local lines = {}
-  for _ = 1, 20 do
-    e = errors.is_error(e) and rawget(e, "cause") or nil
-    if e == nil then break end
-    lines[#lines + 1] = "caused by " .. text_of(e)
-    if errors.is_error(e) and e.traceback ~= "" then lines[#lines + 1] = e.traceback end
+local function add_details(lines, e, depth)
+  if not errors.is_error(e) or depth > 5 then return end
+  local function add(heading, inner)
+    lines[#lines + 1] = heading .. text_of(inner)
+    if errors.is_error(inner) and inner.traceback ~= "" then lines[#lines + 1] = inner.traceback end
+    add_details(lines, inner, depth + 1)
   end
+  if errors.is(e, "ErrorGroup") then
+    for i, inner in ipairs(e.errors) do
+      if i > 10 then
+        lines[#lines + 1] = ("and %d errors more"):format(#e.errors - 10)
+        break
+      end
+      add(("error %d of %d: "):format(i, #e.errors), inner)
+    end
+  end
+  if rawget(e, "cause") ~= nil then add("caused by ", rawget(e, "cause")) end
+end
+
+--- What an error object holds and what it came of: texts with tracebacks.
+function M.details(e)
+  local lines = {}
+  add_details(lines, e, 0)
   return lines
 end
 
@@ -35,7 +49,7 @@ local function default(report)
   local lines = { "rille: " .. report.message }
   if report.error ~= nil then lines[1] = lines[1] .. ": " .. text_of(report.error) end
   if report.traceback and report.traceback ~= "" then lines[#lines + 1] = report.traceback end
-  for _, line in ipairs(M.causes(report.error)) do lines[#lines + 1] = line end
+  for _, line in ipairs(M.details(report.error)) do lines[#lines + 1] = line end
   if report.made then lines[#lines + 1] = "made at " .. report.made end
   M.write(table.concat(lines, "\n"))
 end

@@ -1,6 +1,5 @@
 --- `require` in Lua, so that a module may wait while it is loaded. As the stock one, but two tasks
 -- may ask for the same module at a time: the second waits for the first.
-local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 
 local loading = {} -- name -> { owner = task, done = Future, inner = name the owner waits for }

@@ -46,7 +46,8 @@ local numbers = 0
 
 -- What runs outside of every task (callbacks, the host) has this in the place of a task.
 local NO_ENVIRONMENT = { vars = false, run = false }
-local outside = setmetatable({ 0, 0, false, false, NO_ENVIRONMENT, false, 0, false, false, false, false }, TaskMeta)
+local outside = setmetatable(
+  { 0, 0, false, false, NO_ENVIRONMENT, false, 0, false, false, false, false }, TaskMeta)
 tasks[0] = outside
 M.outside = outside
 
@@ -311,13 +312,13 @@ local function start(task)
   return true
 end
 
--- What a coroutine of the pool runs: tasks of a batch, in the same slot one after another, until one
--- of them waits. LuaJIT gives a coroutine forty slots of stack at first, and a task that merely
+-- What a coroutine of the pool runs: tasks of a batch, in the same slot one after another, until
+-- one of them waits. LuaJIT gives a coroutine forty slots of stack at first, and a task that merely
 -- sleeps shall do with them: so this function has no locals, and calls the task's function right
 -- here. Having no name, that shows up in tracebacks with the place where it was defined.
 hooks[1] = function(task)
   if not start(task) then return end
-  task = nil
+  task = nil -- luacheck: ignore 311 (it would be kept alive here)
   repeat
     if starting_n == 0 then
       finish(take_fn()())
@@ -391,13 +392,13 @@ end
 local function make(owner, fn, ...)
   local n = select("#", ...)
   numbers = numbers + 1
-  local env = tasks[state[CURRENT]][5]
-  if n == 0 then
-    return setmetatable({ 0, 0, fn, false, env, owner, numbers, false, false, false, false }, TaskMeta)
-  elseif n == 1 then
-    return setmetatable({ 0, -1, fn, (...), env, owner, numbers, false, false, false, false }, TaskMeta)
+  local env, arg = tasks[state[CURRENT]][5], false
+  if n == 1 then
+    arg = (...)
+  elseif n > 1 then
+    arg = { ... }
   end
-  return setmetatable({ 0, -n, fn, { ... }, env, owner, numbers, false, false, false, false }, TaskMeta)
+  return setmetatable({ 0, -n, fn, arg, env, owner, numbers, false, false, false, false }, TaskMeta)
 end
 
 -- The place of the last spawn. Looking it up is a third of what spawning costs, so a loop that
@@ -728,7 +729,8 @@ end
 ---@return Future
 -- Source: asyncio.Future.
 function M.new_future()
-  return setmetatable({ 0, 0, false, false, false, false, 0, false, false, false, false }, FutureMeta)
+  return setmetatable(
+    { 0, 0, false, false, false, false, 0, false, false, false, false }, FutureMeta)
 end
 
 local function set(self, name, new_state, value)

@@ -26,7 +26,7 @@ extern "C" {
 typedef struct rille_waiter rille_waiter;
 
 typedef struct rille_reg {
-  const char *name;
+  const char* name;
   lua_CFunction function;
   int flags;
 } rille_reg;
@@ -34,43 +34,44 @@ typedef struct rille_reg {
 /* Pushes a table of the functions, which end with {NULL, NULL, 0}. Raises an error if the module
  * was built for another ABI. */
 #define rille_newlib(L, f) rille_newlib_abi((L), (f), RILLE_ABI_VERSION)
-void rille_newlib_abi(lua_State *L, const rille_reg *functions, int abi);
+void rille_newlib_abi(lua_State* L, const rille_reg* functions, int abi);
 
 /* The libuv loop of the runtime that `L` belongs to. */
-uv_loop_t *rille_loop(lua_State *L);
+uv_loop_t* rille_loop(lua_State* L);
 
 /* Prepares a wait of the calling task. `on_cancel` (may be NULL) is called at most once, when the
  * task gives the wait up; the operation must still end with a completion, there and then or later,
- * which finds nobody waiting. The waiter belongs to the module until its first completion, which frees it, also after
- * a cancellation or the runtime's end. Raises an error where waiting is impossible. */
-rille_waiter *rille_prepare(lua_State *L, void (*on_cancel)(rille_waiter *, void *), void *data);
+ * which finds nobody waiting. The waiter belongs to the module until its first completion, which
+ * frees it, also after a cancellation or the runtime's end. Raises an error where waiting is
+ * impossible. */
+rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*), void* data);
 
 /* Puts the calling task to sleep until the waiter is completed: `return rille_park(L, w);`. */
-int rille_park(lua_State *L, rille_waiter *w);
+int rille_park(lua_State* L, rille_waiter* w);
 
 /* Ends the wait. `push` is called exactly once, in a protected call when the task is resumed, and
  * pushes nil and the results, or an error value; with NULL for `L` when nobody wants the results,
  * so that it can free `data`. Loop's thread only. */
-void rille_complete(rille_waiter *w, int (*push)(lua_State *, void *), void *data);
+void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data);
 
 /* The same with an error of the given kind; `code` may be NULL. Loop's thread only. */
-void rille_fail(rille_waiter *w, const char *kind, const char *code, const char *message);
+void rille_fail(rille_waiter* w, const char* kind, const char* code, const char* message);
 
 /* rille_complete for any thread. */
-void rille_complete_from_thread(rille_waiter *w, int (*push)(lua_State *, void *), void *data);
+void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*), void* data);
 
 /* Runs `work` on the runtime's pool while the task sleeps: `return rille_work(L, ...);`. `done`
  * pushes nil and the results or an error value; `free_data` (may be NULL) is called at the end in
  * any case. A cancelled task is freed at once, `work` runs to its end. */
-int rille_work(lua_State *L, void (*work)(void *), int (*done)(lua_State *, void *),
-               void (*free_data)(void *), void *data);
+int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*),
+               void (*free_data)(void*), void* data);
 
 /* Raises an error object; `code` may be NULL. Never returns. */
-int rille_error(lua_State *L, const char *kind, const char *code, const char *format, ...);
+int rille_error(lua_State* L, const char* kind, const char* code, const char* format, ...);
 
 /* Pushes an OSError for a negative libuv status. `path`, `dest` and `address` may be NULL. */
-void rille_push_os_error(lua_State *L, int status, const char *syscall, const char *path,
-                         const char *dest, const char *address);
+void rille_push_os_error(lua_State* L, int status, const char* syscall, const char* path,
+                         const char* dest, const char* address);
 
 #ifdef __cplusplus
 }

@@ -16,16 +16,17 @@ namespace rille {
 struct Options {
   std::vector<std::string> args;  // rille.args
   std::string script;             // arg[0]; its folder is on package.path
-  std::vector<std::string> command = {"rille"};  // what stood before the script: arg[-1] is the last
+  std::vector<std::string> command = {
+      "rille"};  // what stood before the script: arg[-1] is the last
   bool debug = false;
 };
 
 // How a script ended.
 struct Outcome {
   enum Kind { kDone, kFailed, kCancelled } kind = kDone;
-  std::string message;   // error and traceback, for people
-  std::string reason;    // of a cancellation
-  int lost_errors = 0;   // errors of tasks that nobody took
+  std::string message;  // error and traceback, for people
+  std::string reason;   // of a cancellation
+  int lost_errors = 0;  // errors of tasks that nobody took
 };
 
 // One Lua state and one loop. One thread at a time.
