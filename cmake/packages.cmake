@@ -53,3 +53,19 @@ if(missing)
   message(FATAL_ERROR "Missing, each with the Debian package that has it:\n  ${missing}\n"
                       "Install them with: apt-get install ${packages}")
 endif()
+
+# LuaJIT's archive, where there is one: every switch of tasks makes a dozen calls into it, and calls
+# into a shared library cost more. Its API is exported, so that C modules find it.
+option(RILLE_STATIC_LUAJIT "Link LuaJIT's archive instead of its shared library" ON)
+add_library(rille_luajit INTERFACE)
+find_library(LUAJIT_ARCHIVE NAMES libluajit-5.1.a libluajit.a HINTS ${LUAJIT_LIBRARY_DIRS})
+mark_as_advanced(LUAJIT_ARCHIVE)
+if(RILLE_STATIC_LUAJIT AND LUAJIT_ARCHIVE)
+  target_include_directories(rille_luajit SYSTEM INTERFACE ${LUAJIT_INCLUDE_DIRS})
+  target_link_libraries(rille_luajit INTERFACE ${LUAJIT_ARCHIVE} ${CMAKE_DL_LIBS} m)
+  target_link_options(rille_luajit INTERFACE "LINKER:--export-dynamic-symbol=lua_*"
+    "LINKER:--export-dynamic-symbol=luaL_*" "LINKER:--export-dynamic-symbol=luaopen_*"
+    "LINKER:--export-dynamic-symbol=luaJIT_*")
+else()
+  target_link_libraries(rille_luajit INTERFACE PkgConfig::LUAJIT)
+endif()

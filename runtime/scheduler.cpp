@@ -111,12 +111,8 @@ void Scheduler::drain(lua_State* L) {
   double start = now();
   budget_ = batch_;
   int steps = batch_;
-  while (budget_ > 0 && !stopped_) {
-    if (in_batch_) {
-      run_batch(L);
-      continue;
-    }
-    if (ready_.empty()) break;
+  while (in_batch_ && budget_ > 0) run_batch(L);
+  while (budget_ > 0 && !ready_.empty()) {
     Item item = ready_.pop();
     if (!item.is_batch()) [[likely]] {
       --budget_;
@@ -131,9 +127,10 @@ void Scheduler::drain(lua_State* L) {
     lua_pushinteger(L, static_cast<lua_Integer>(item.number()));
     lua_rawseti(L, upvalue(kStateUpvalue), kBatchLeft);
     in_batch_ = true;
+    while (in_batch_ && budget_ > 0) run_batch(L);
   }
   set_current(L, nullptr);
-  if (budget_ == 0) {
+  if (budget_ <= 0 && !stopped_) {
     double took = now() - start;
     if (took > kPollInterval) {
       batch_ = std::max(1, static_cast<int>(steps * kPollInterval / took));

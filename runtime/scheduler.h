@@ -102,7 +102,10 @@ class Scheduler {
 
   // Runs tasks and the loop until stop() is called. False if nothing was left that could go on.
   bool run();
-  void stop() { stopped_ = true; }
+  void stop() {
+    stopped_ = true;
+    budget_ = 0;
+  }
 
   // Ends every wait without running Lua, and closes the scheduler's own handles.
   void close();
