@@ -4,7 +4,7 @@
 namespace {
 
 // Wraps a waiting function, which gives its error first, in one that raises it.
-void push_wrapper(lua_State* L, lua_CFunction f) {
+void push_wrapper(lua_State* L, lua_CFunction f, const char* name) {
   lua_getfield(L, LUA_REGISTRYINDEX, "rille.wrap");
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
@@ -20,7 +20,8 @@ void push_wrapper(lua_State* L, lua_CFunction f) {
   lua_pushboolean(L, 1);
   lua_rawset(L, -3);
   lua_pop(L, 1);
-  lua_call(L, 1, 1);
+  lua_pushstring(L, name);
+  lua_call(L, 2, 1);
 }
 
 }  // namespace
@@ -33,7 +34,7 @@ extern "C" void rille_newlib_abi(lua_State* L, const rille_reg* functions, int a
   lua_newtable(L);
   for (const rille_reg* r = functions; r->name; ++r) {
     if (r->flags & RILLE_WAITS) {
-      push_wrapper(L, r->function);
+      push_wrapper(L, r->function, r->name);
     } else {
       lua_pushcfunction(L, r->function);
     }

@@ -8,6 +8,13 @@ local function finish(err, ...)
   return ...
 end
 
-return function(f)
+-- Lua's `bad argument #1 to 'connect'` takes the name from the call: so there has to be one.
+local TEMPLATE = "local lib, finish = ... return function(...) return finish(lib.%s(...)) end"
+
+return function(f, name)
+  if name:find "^[%a_][%w_]*$" then
+    local make = loadstring(TEMPLATE:format(name), "=rille/core/wrap.lua")
+    if make then return make({ [name] = f }, finish) end
+  end
   return function(...) return finish(f(...)) end
 end

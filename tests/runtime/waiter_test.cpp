@@ -241,6 +241,13 @@ TEST_CASE_METHOD(NativeFixture, "work runs on the pool, and its data is freed wh
   )lua");
 }
 
+TEST_CASE_METHOD(NativeFixture, "a wrong argument of a native function names the function") {
+  run(R"lua(
+    local ok, e = pcall(native.work, {})
+    assert(not ok and e:find("bad argument #1 to 'work' (number expected, got table)", 1, true), e)
+  )lua");
+}
+
 TEST_CASE("a wait that is completed after its runtime was closed discards its result") {
   Probe p;
   rille_waiter* left = nullptr;
