@@ -205,6 +205,56 @@ test("generators may be put one into another", function()
   test.eq(log, { "2", "4", "6" })
 end)
 
+test("close of a generator that stands in a group cancels the group's children", function()
+  local log = test.log()
+  local grouped = async.generator(function(yield)
+    async.group(function(g)
+      g:spawn(function()
+        async.finally(function() async.sleep(1000) end, function() log "child" end)
+      end)
+      async.sleep(0)
+      yield(1)
+    end)
+  end)
+  local iterator = grouped()
+  test.eq(iterator(), 1)
+  iterator:close()
+  test.eq(log, { "child" })
+end)
+
+test("a scope in a generator does not hold for who asks it for values", function()
+  local limited = async.generator(function(yield)
+    async.timeout(0.002, function()
+      yield(1)
+      async.sleep(1000)
+    end)
+  end)
+  local iterator = limited()
+  test.eq(iterator(), 1)
+  async.sleep(0.01) -- past the deadline, but outside
+  test.raises("TimeoutError", iterator)
+  async.sleep(0)
+end)
+
+test("nothing can cancel the clean-up of a generator before it begins", function()
+  local log, others = test.log(), {}
+  for _, task in ipairs(async.all_tasks()) do others[task] = true end
+  local task = async.spawn(function()
+    for _ in cleaning(log)() do async.sleep(1000) end
+  end)
+  async.sleep(0)
+  local function cancel_all()
+    for _, each in ipairs(async.all_tasks()) do
+      if not others[each] then each:cancel() end
+    end
+  end
+  cancel_all()
+  async.call_soon(cancel_all)
+  async.wait { task }
+  assert(task:cancelled())
+  test.eq(log, { "cleaned up" })
+end)
+
 test("generator names its wrong argument, itself and the caller's line", function()
   test.blames_caller(
     "bad argument #1 to 'generator' (function expected, got nil)",

@@ -303,6 +303,14 @@ local function run(seed)
   error("left behind: " .. test.show(before) .. " became " .. test.show(probe.stats()), 0)
 end
 
+local function check_reports(seed)
+  for _, report in ipairs(test.reports()) do
+    if not is_on_purpose(report.error) then
+      error(("program %d or before: %s"):format(seed, tostring(report.error)), 0)
+    end
+  end
+end
+
 test("random programs lose nothing", { limit = 6 }, function()
   for seed = SEED or 1, SEED or PROGRAMS do
     local ok, err = pcall(run, seed)
@@ -310,12 +318,7 @@ test("random programs lose nothing", { limit = 6 }, function()
       local trace = type(err) == "table" and err.traceback or ""
       error(("program %d: %s\n%s"):format(seed, tostring(err), tostring(trace)), 0)
     end
-    if seed % 100 == 0 or SEED then
-      for _, report in ipairs(test.reports()) do
-        if not is_on_purpose(report.error) then
-          error(("program %d or before: %s"):format(seed, tostring(report.error)), 0)
-        end
-      end
-    end
+    if seed % 100 == 0 then check_reports(seed) end
   end
+  check_reports(SEED or PROGRAMS)
 end)
