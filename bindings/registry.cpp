@@ -4,8 +4,10 @@
 extern "C" {
 int luaopen_rille_core_file(lua_State* L);
 int luaopen_rille_core_fs(lua_State* L);
+int luaopen_rille_core_http1(lua_State* L);
 int luaopen_rille_core_process(lua_State* L);
 int luaopen_rille_core_signal(lua_State* L);
+int luaopen_rille_core_tcp(lua_State* L);
 }
 
 namespace rille {
@@ -13,8 +15,10 @@ namespace rille {
 const BuiltinModule kBuiltinModules[] = {
     {"rille.core.file", luaopen_rille_core_file},
     {"rille.core.fs", luaopen_rille_core_fs},
+    {"rille.core.http1", luaopen_rille_core_http1},
     {"rille.core.process", luaopen_rille_core_process},
     {"rille.core.signal", luaopen_rille_core_signal},
+    {"rille.core.tcp", luaopen_rille_core_tcp},
     {nullptr, nullptr},
 };
 

@@ -1,0 +1,49 @@
+// The place at an object where one task at a time waits, again and again: for a connection's next
+// request, for a socket's next bytes.
+#pragma once
+
+#include <rille/module.h>
+
+#include <utility>
+
+namespace rille {
+
+class WaitPoint {
+ public:
+  WaitPoint() = default;
+  WaitPoint(const WaitPoint&) = delete;
+  WaitPoint& operator=(const WaitPoint&) = delete;
+  ~WaitPoint() { drop(); }
+
+  bool is_taken() const { return waiter_ != nullptr; }
+
+  // Puts the calling task to sleep: `return point.wait(L, push, object);`. `push` is called with
+  // `object` when the task has been woken and resumes, as rille_complete says; with NULL for the
+  // state it must not touch the object, which may be gone. REQUIRES: not taken.
+  int wait(lua_State* L, int (*push)(lua_State*, void*), void* object) {
+    push_ = push;
+    object_ = object;
+    waiter_ = rille_prepare(
+        L, [](rille_waiter*, void* self) { static_cast<WaitPoint*>(self)->drop(); }, this);
+    return rille_park(L, waiter_);
+  }
+
+  // Wakes the task that waits, if there is one.
+  void wake() {
+    if (waiter_) rille_complete(std::exchange(waiter_, nullptr), push_, object_);
+  }
+
+ private:
+  // Nobody wants to know any more.
+  void drop() {
+    if (!waiter_) return;
+    rille_complete(
+        std::exchange(waiter_, nullptr), [](lua_State*, void*) { return 0; }, nullptr);
+  }
+
+  rille_waiter* waiter_ = nullptr;
+  int (*push_)(lua_State*, void*) = nullptr;
+  void* object_ = nullptr;
+};
+
+}  // namespace rille

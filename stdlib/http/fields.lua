@@ -1,0 +1,202 @@
+--- Names with values, some names more than once: header fields, query parameters, forms. Those that
+-- were received are objects to look things up in; those to be sent come as a script writes them.
+local http1 = require "rille.core.http1"
+
+local type, rawget, rawset, setmetatable, tostring = type, rawget, rawset, setmetatable, tostring
+local lower, find = string.lower, string.find
+
+local M = {}
+
+-- ---- received -----------------------------------------------------------------------------------
+
+-- An object is an array, so that no name can be in the way: [1] the list { name, value, ... } or
+-- what it is read from, [2] false or the map that is made of it when somebody asks.
+local LIST, MAP = 1, 2
+
+-- Fields that are not joined by a comma when they stand more than once.
+local SEPARATORS = { cookie = "; ", ["set-cookie"] = false }
+
+local function list_of(self)
+  local list = self[LIST]
+  if type(list) == "string" then
+    list = http1.fields(list)
+    rawset(self, LIST, list)
+  end
+  return list
+end
+
+local function fold_headers(list)
+  local map = {}
+  for i = 1, #list, 2 do
+    local name, value = lower(list[i]), list[i + 1]
+    local before = map[name]
+    if before == nil then
+      map[name] = value
+    else
+      local separator = SEPARATORS[name]
+      if separator == nil then separator = ", " end
+      if separator then map[name] = before .. separator .. value end
+    end
+  end
+  return map
+end
+
+local function first_values(list)
+  local map = {}
+  for i = 1, #list, 2 do
+    if map[list[i]] == nil then map[list[i]] = list[i + 1] end
+  end
+  return map
+end
+
+local function class(name, make_map, normal)
+  local methods = {}
+
+  --- All values of a name, in their order.
+  ---@param key string
+  ---@return string[]
+  function methods:get_all(key)
+    local list, values = list_of(self), {}
+    key = normal(tostring(key))
+    for i = 1, #list, 2 do
+      if normal(list[i]) == key then values[#values + 1] = list[i + 1] end
+    end
+    return values
+  end
+
+  --- Iterates over names and values as they came.
+  ---@return fun(): string?, string?
+  function methods:iter()
+    local list, i = list_of(self), -1
+    return function()
+      i = i + 2
+      return list[i], list[i + 1]
+    end
+  end
+
+  local function index(self, key)
+    if methods[key] then return methods[key] end
+    if type(key) ~= "string" then return nil end
+    local map = rawget(self, MAP)
+    if not map then
+      map = make_map(list_of(self))
+      rawset(self, MAP, map)
+    end
+    return map[normal(key)]
+  end
+
+  local function refuse(_, key)
+    error(("%s that were received cannot be changed: '%s'"):format(name, tostring(key)), 2)
+  end
+
+  local meta = { __index = index, __newindex = refuse, __name = name }
+  return function(list) return setmetatable({ list, false }, meta) end
+end
+
+--- The fields of a message's head; names in any case.
+---@param head string
+M.headers = class("header fields", fold_headers, lower)
+
+--- Of a list { name, value, ... }; case-sensitive.
+---@param list string[]
+M.parameters = class("parameters", first_values, function(key) return key end)
+
+--- Reads what a form or the query of a URL holds.
+---@param text string
+function M.parse_parameters(text)
+  local list = {}
+  for pair in text:gmatch "[^&]+" do
+    local name, value = pair:match "^([^=]*)=?(.*)$"
+    list[#list + 1] = http1.unescape(name, true)
+    list[#list + 1] = http1.unescape(value, true)
+  end
+  return M.parameters(list)
+end
+
+-- ---- to be sent ---------------------------------------------------------------------------------
+
+local function describe(value)
+  return type(value) == "string" and "'" .. value .. "'" or "of type " .. type(value)
+end
+
+-- Calls visit(name, value) for a name whose value may be a list.
+local function visit_values(name, value, visit)
+  if type(value) ~= "table" then return visit(name, value) end
+  for i = 1, #value do visit(name, value[i]) end
+end
+
+-- Calls visit(name, value) for all of a map, sorted by name, or a list of pairs.
+local function each(given, what, visit)
+  if type(given) ~= "table" then
+    error(("%s: table expected, got %s"):format(what, type(given)), 0)
+  end
+  if given[1] ~= nil then
+    for i = 1, #given do
+      local pair = given[i]
+      if type(pair) ~= "table" then
+        error(("%s: entry %d is no pair { name, value }"):format(what, i), 0)
+      end
+      visit_values(pair[1], pair[2], visit)
+    end
+    return
+  end
+  local names = {}
+  for name in pairs(given) do
+    if type(name) ~= "string" then
+      error(("%s: a name is %s"):format(what, describe(name)), 0)
+    end
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do visit_values(name, given[name], visit) end
+end
+
+--- Goes through header fields as a script gives them: `visit(name, value, lower_name)`; `value` is
+-- false where a default is taken away. Raises a string for what cannot be sent.
+function M.each_header(headers, visit)
+  each(headers, "headers", function(name, value)
+    if type(name) ~= "string" or not http1.is_token(name) then
+      error(("header name %s is not allowed"):format(describe(name)), 0)
+    end
+    if type(value) == "number" then value = tostring(value) end
+    if type(value) == "string" then
+      if find(value, "[%z\r\n]") then
+        error(("header '%s' has a value with CR, LF or NUL"):format(name), 0)
+      end
+    elseif value ~= false then
+      error(("header '%s' has a value %s"):format(name, describe(value)), 0)
+    end
+    visit(name, value, lower(name))
+  end)
+end
+
+local function escape(text, kept, space)
+  return (text:gsub(kept, function(c)
+    if c == " " then return space end
+    return ("%%%02X"):format(c:byte())
+  end))
+end
+
+local function scalar(value, what, name)
+  local t = type(value)
+  if t == "string" then return value end
+  if t == "number" or t == "boolean" then return tostring(value) end
+  error(("%s: '%s' has a value %s"):format(what, tostring(name), describe(value)), 0)
+end
+
+--- Writes parameters as a query or a form: a map, sorted by name, or a list of pairs; a list as a
+-- value repeats the name. Raises a string for what cannot be written.
+---@param given table
+---@param what "query"|"form"
+---@return string
+function M.format_parameters(given, what)
+  local parts = {}
+  local space = what == "form" and "+" or "%20"
+  each(given, what, function(name, value)
+    parts[#parts + 1] = escape(scalar(name, what, name), "[^%w%-._~]", space) .. "="
+      .. escape(scalar(value, what, name), "[^%w%-._~]", space)
+  end)
+  return table.concat(parts, "&")
+end
+
+return M
