@@ -56,7 +56,7 @@ struct OpenFile {
   void consume(std::size_t count);
   bool accept(Buffer data);
   off_t forget_input();
-  int write_out();
+  int write_out(int patience_ms);
 };
 
 // An operation on an open file. Writes what is in the buffer before anything else.
@@ -70,7 +70,8 @@ class FileJob : public Job {
   // The userdata is gone: nobody can wait for this any more.
   void abandon() { must_write_ ? stop_waiting() : stop(); }
 
-  using Job::waits_for_file;
+  // Writes what is left, holding everything up. REQUIRES: the job is not on the pool.
+  int write_rest(int patience_ms);
 
  protected:
   // What the job is about. Called again after each wait for the file.
@@ -104,7 +105,7 @@ class FileJob : public Job {
 
 OpenFile::~OpenFile() {
   if (fd < 0) return;
-  write_out();  // dropped without `close`: as in Lua, errors have no one to go to
+  write_out(0);  // dropped without `close`: as in Lua, errors have no one to go to
   ::close(fd);
 }
 
@@ -143,16 +144,10 @@ off_t OpenFile::forget_input() {
 }
 
 // Writes the buffer, holding everything up. Returns a negative errno, or 0.
-int OpenFile::write_out() {
-  if (out.empty()) return 0;
+int OpenFile::write_out(int patience_ms) {
   Buffer bytes = std::move(out);
   if (back > 0) lseek(fd, -std::exchange(back, 0), SEEK_CUR);
-  for (std::size_t written = 0; written < bytes.size();) {
-    ssize_t n = write_some(fd, bytes.data() + written, bytes.size() - written);
-    if (n < 0) return -errno;
-    written += static_cast<std::size_t>(n);
-  }
-  return 0;
+  return write_all(fd, bytes.data(), bytes.size(), patience_ms);
 }
 
 // ---- FileJob -----------------------------------------------------------------------------------
@@ -208,6 +203,12 @@ Job::Step FileJob::write_out() {
     written_ += static_cast<std::size_t>(n);
   }
   return Step::kDone;
+}
+
+int FileJob::write_rest(int patience_ms) {
+  if (wrote_ || status_ < 0) return 0;
+  std::size_t from = std::exchange(written_, out_.size());
+  return write_all(file_->fd, out_.data() + from, out_.size() - from, patience_ms);
 }
 
 Job::Step FileJob::work() {
@@ -682,9 +683,12 @@ int write(lua_State* L) {
 // put_out(file) -> err: writes the buffer, holding everything up, when the program ends.
 // REQUIRES: no job on the pool writes.
 int put_out(lua_State* L) {
+  constexpr int kPatienceMs = 2000;  // with a pipe that nobody reads
   OpenFile* f = file_at(L, 1).get();
-  if (f->fd < 0 || (f->active && f->active->waits_for_file())) return 0;
-  int status = f->write_out();
+  if (f->fd < 0) return 0;
+  int status = f->active ? f->active->write_rest(kPatienceMs) : 0;
+  if (status == 0) status = f->write_out(kPatienceMs);
+  if (status == 0) status = std::exchange(f->late_error, 0);
   return status == 0 ? 0 : push_error(L, f, "write", status);
 }
 

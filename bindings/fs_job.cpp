@@ -50,6 +50,7 @@ bool Buffer::reserve(std::size_t capacity) {
 }
 
 bool Buffer::append(const char* bytes, std::size_t count) {
+  if (count == 0) return true;
   if (count > capacity_ - size_ && !reserve(std::max(size_ + count, capacity_ * 2))) return false;
   std::memcpy(data_ + size_, bytes, count);
   size_ += count;
@@ -271,6 +272,21 @@ ssize_t write_some(int fd, const char* data, std::size_t size) {
   do n = write(fd, data, size);
   while (n < 0 && errno == EINTR);
   return n;
+}
+
+int write_all(int fd, const char* data, std::size_t size, int patience_ms) {
+  while (size > 0) {
+    ssize_t n = write_some(fd, data, size);
+    if (n < 0) {
+      int error = errno;
+      pollfd p{fd, POLLOUT, 0};
+      if (error != EAGAIN || patience_ms == 0 || poll(&p, 1, patience_ms) <= 0) return -error;
+      continue;
+    }
+    data += n;
+    size -= static_cast<std::size_t>(n);
+  }
+  return 0;
 }
 
 bool is_silent(int fd) {

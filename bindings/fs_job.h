@@ -100,9 +100,6 @@ class Job {
     return how;
   }
 
-  // True while the file is waited for on the loop.
-  bool waits_for_file() const { return waiting_ != nullptr; }
-
   // True once nobody needs the rest of the job.
   bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
 
@@ -150,6 +147,10 @@ int open_file(const char* path, int flags, mode_t permissions, struct stat* st);
 // read(2) and write(2), again when a signal interrupts them.
 ssize_t read_some(int fd, char* data, std::size_t size);
 ssize_t write_some(int fd, const char* data, std::size_t size);
+
+// Writes all, holding everything up, as long as the file takes something within `patience_ms`.
+// Returns a negative errno, or 0.
+int write_all(int fd, const char* data, std::size_t size, int patience_ms);
 
 // True if a FIFO has neither data nor, so far, a writer.
 bool is_silent(int fd);

@@ -621,3 +621,22 @@ test("what cannot be put out at the end of the program is reported", function()
   test.contains(result.stderr, "OSError: no space left on device: write '/dev/full'")
   test.eq(result.code, 1)
 end)
+
+test("at the end of the program a pipe whose reader is slow gets all", function()
+  local path = fifo()
+  local count = test.tmpdir() .. "/count"
+  shell(("(sleep 0.1; wc -c) < '%s' > '%s' &"):format(path, count))
+  local result = test.script([[
+    local async, fs = require "rille.async", require "rille.fs"
+    file = fs.open(arg[1], "w")
+    local writer = async.spawn(file.write, file, ("x"):rep(100000))
+    async.sleep(0.02)
+    writer:cancel()
+    async.wait { writer }
+    file:write "more"
+  ]], { args = { path } })
+  test.eq(result.stderr, "")
+  test.eq(result.code, 0)
+  a_moment()
+  test.eq(tonumber(test.read(count)), 100004)
+end)
