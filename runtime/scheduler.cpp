@@ -179,6 +179,24 @@ void Scheduler::attach(lua_State* L, Slot* k) {
   k->thread = thread;
 }
 
+// Keeps a finished coroutine for another task, but not many more than there are tasks: what a burst
+// took is given back.
+void Scheduler::retire(lua_State* L, lua_State* co, int32_t thread) {
+  constexpr std::size_t kSpare = 1024;
+  idle_.push_back({co, thread});
+  std::size_t tasks = static_cast<std::size_t>(threads_) - free_threads_.size() - idle_.size();
+  while (idle_.size() > tasks + kSpare) {
+    drop_thread(L, idle_.back().thread);
+    idle_.pop_back();
+  }
+}
+
+void Scheduler::drop_thread(lua_State* L, int32_t thread) {
+  lua_pushnil(L);
+  lua_rawseti(L, upvalue(kThreadsUpvalue), thread);
+  free_threads_.push_back(thread);
+}
+
 // ---- batches of tasks that have not started ----------------------------------------------------
 
 void Scheduler::open_batch(lua_State* L) {
@@ -272,7 +290,7 @@ void Scheduler::resume(lua_State* L, Slot* k, int nargs) {
   }
   if (status == LUA_YIELD) return;
   if (status == 0) {
-    idle_.push_back({co, k->thread});
+    retire(L, co, k->thread);
     release(L, k);
     return;
   }
@@ -283,9 +301,7 @@ void Scheduler::resume(lua_State* L, Slot* k, int nargs) {
   lua_rawgeti(L, upvalue(kThreadsUpvalue), k->thread);
   lua_xmove(co, L, 1);
   lua_pushboolean(L, status == LUA_ERRMEM);
-  lua_pushnil(L);
-  lua_rawseti(L, upvalue(kThreadsUpvalue), k->thread);
-  free_threads_.push_back(k->thread);
+  drop_thread(L, k->thread);
   // failed(task, coroutine, error, out_of_memory) runs while the task still counts as current.
   if (call_hook(L, kFailed, 4)) lua_pop(L, 1);
   release(L, k);

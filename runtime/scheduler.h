@@ -151,6 +151,8 @@ class Scheduler {
   void step(lua_State* L, Slot* k);
   void resume(lua_State* L, Slot* k, int nargs);
   void attach(lua_State* L, Slot* k);
+  void retire(lua_State* L, lua_State* co, int32_t thread);
+  void drop_thread(lua_State* L, int32_t thread);
   void release(lua_State* L, Slot* k);
   void set_current(lua_State* L, Slot* k);
   bool call_hook(lua_State* L, Hook hook, int nargs);

@@ -63,6 +63,18 @@ local function round(lock, queue)
   while not queue:empty() do queue:get_nowait() end
 end
 
+test("what a burst of tasks took is given back", function()
+  local function burst(n)
+    async.group(function(g)
+      for _ = 1, n do g:spawn(async.sleep, 0.001) end
+    end)
+  end
+  burst(1000)
+  local before = lua_bytes()
+  burst(math.max(2000, math.floor(50000 * test.SCALE)))
+  assert(lua_bytes() < before + 6 * 1024 * 1024)
+end)
+
 test("many timers that are cancelled long before their time leave no memory behind", function()
   local n = math.max(1000, math.floor(200000 * test.SCALE))
   local function set_and_cancel()

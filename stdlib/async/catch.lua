@@ -2,7 +2,8 @@
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 
-local unpack = unpack
+local Unwind = require("rille.core.protect").Unwind
+local unpack, getmetatable = unpack, getmetatable
 
 local function pack(...) return { n = select("#", ...), ... } end
 
@@ -10,7 +11,7 @@ return function(fn, handlers)
   local result = pack(task.protected(fn))
   if result[1] then return unpack(result, 2, result.n) end
   local e = result[2]
-  if errors.is(e, "Cancelled") and task.is_live(e) then task.rethrow(e) end
+  if task.is_live(e) or getmetatable(e) == Unwind then task.rethrow(e) end
   local rest = e
   local group = errors.is(e, "ErrorGroup") and e or errors._group { e }
   local left, raised, results = group, {}, pack()
@@ -29,7 +30,7 @@ return function(fn, handlers)
           results = pack(unpack(r, 2, r.n))
         else
           local he = r[2]
-          if errors.is(he, "Cancelled") and task.is_live(he) then task.rethrow(he) end
+          if task.is_live(he) then task.rethrow(he) end
           raised[#raised + 1] = he
         end
       end

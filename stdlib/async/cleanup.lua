@@ -136,6 +136,7 @@ function Context:enter()
   local body = self._body
   self._co = coroutine.create(function() return body(yield_value, unpack(args, 1, args.n)) end)
   self._args = nil
+  nested.share_scopes(self._co)
   local value = step(self._co)
   if coroutine.status(self._co) == "dead" then
     errors._raise("InvalidStateError", "the context function did not yield")

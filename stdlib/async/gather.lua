@@ -30,8 +30,8 @@ report.describe(sleep_until_done, function(self)
     if t[2] <= 0 then names[#names + 1] = t:name() end
   end
   local more = #names > 5 and (" and %d more"):format(#names - 5) or ""
-  return ("%s, that is for %s%s"):format(self.what, table.concat(names, ", ", 1, math.min(#names, 5)),
-    more)
+  local listed = table.concat(names, ", ", 1, math.min(#names, 5))
+  return ("%s, that is for %s%s"):format(self.what, listed, more)
 end)
 
 -- ---- gather and map -----------------------------------------------------------------------------
@@ -290,7 +290,8 @@ function M.wait(list, options)
   if timeout ~= nil then timeout = check.seconds(timeout, "timeout", "wait") end
 
   local self = setmetatable({
-    what = "a wait", size = #tasks, _entries = tasks, _left = 0, _ticket = { 0 }, _first = when == "FIRST_COMPLETED",
+    what = "a wait", size = #tasks, _entries = tasks, _left = 0, _ticket = { 0 },
+    _first = when == "FIRST_COMPLETED",
     _first_error = when == "FIRST_ERROR", _over = false,
   }, Wait)
   local nodes = {}

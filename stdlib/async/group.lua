@@ -9,7 +9,8 @@ local enter, leave = core.enter, core.leave
 local GROUP, SHIELD = task.GROUP, task.SHIELD
 local scope_cancels = task.scope_cancels
 local spawn_for, protected = task.spawn_for, task.protected
-local type, setmetatable = type, setmetatable
+local Unwind = require("rille.core.protect").Unwind
+local type, setmetatable, getmetatable = type, setmetatable, getmetatable
 
 ---@class Group
 local Group = {}
@@ -129,7 +130,7 @@ local function finish(self, ok, ...)
   local e, body_failed = nil, false
   if not ok then
     e = (...)
-    body_failed = e ~= own and not task.is_live(e)
+    body_failed = e ~= own and getmetatable(e) ~= Unwind and not task.is_live(e)
     cancel_all(self, "the body of the group ended with an error", nil)
   end
   local interruption = wait_for_children(self)

@@ -23,7 +23,14 @@ local parked = setmetatable({}, { __mode = "k" })
 -- Timeouts and groups that were opened in a coroutine which has yielded to its consumer.
 local scopes_of = setmetatable({}, { __mode = "k" })
 
+-- Coroutines whose consumer is inside their scopes: the body of a context stands at its `yield`.
+local transparent = setmetatable({}, { __mode = "k" })
+
+--- Makes the timeouts and groups that `co` opens hold for whoever resumes it, too.
+function M.share_scopes(co) transparent[co] = true end
+
 local function keep_scopes(co)
+  if transparent[co] and status(co) ~= "dead" then return end
   local ids = { core.suspend_scopes(co) }
   if #ids == 0 then return end
   if status(co) == "dead" then

@@ -132,6 +132,7 @@ M.raise = raise
 
 --- True if `e` is a cancellation of the running task that has not come to its end.
 local function is_live(e)
+  if getmetatable(e) ~= Cancelled then return false end
   local id = e._scope
   if id == nil then return false end
   if id == 0 then
