@@ -23,7 +23,6 @@ Batcher.__name = "Batcher"
 
 -- From now on items go into another batch, and this one is due.
 local function seal(self, batch)
-  if not batch.open then return end
   batch.open = false
   if self._open == batch then self._open = nil end
   wake_all(batch.due)

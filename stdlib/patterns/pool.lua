@@ -35,8 +35,6 @@ local function give_place(self)
 end
 
 local function close_resource(resource)
-  local t = type(resource)
-  if t ~= "table" and t ~= "userdata" and t ~= "cdata" then return end
   local found, close = protected(function() return resource.close end)
   if found and close then close(resource) end
 end
@@ -128,7 +126,7 @@ end
 -- The first argument is the scope of the timeout.
 local function take(_, self)
   local resource = find(self)
-  if resource ~= PLACE and self._check and not self._closed and not is_usable(self, resource) then
+  if resource ~= PLACE and self._check and not is_usable(self, resource) then
     resource = PLACE
   end
   if resource == PLACE then
@@ -169,9 +167,9 @@ function Pool:acquire()
 end
 
 local function must_be_used(self, resource, name)
-  if resource ~= nil and self._used[resource] then return true end
+  if self._used[resource] then return true end
   -- close() took it away from its user, who cannot know.
-  if resource ~= nil and self._taken_away[resource] then return false end
+  if self._taken_away[resource] then return false end
   errors._raise("InvalidStateError",
     name .. ": the resource is not in use: it was released before, or is not of this pool")
 end
@@ -255,14 +253,10 @@ end)
 
 local function wait_in_time(_, self) wait_for_users(self) end
 
--- Returns whether all are back.
 local function wait_for_all(self, grace)
-  if grace == 0 then return false end
-  if grace == math.huge then
-    wait_for_users(self)
-    return true
-  end
-  return (async.move_on_after(grace, wait_in_time, self))
+  if grace == 0 then return end
+  if grace == math.huge then return wait_for_users(self) end
+  async.move_on_after(grace, wait_in_time, self)
 end
 
 local function dispose_all(self, list, failures)
@@ -301,9 +295,9 @@ function Pool:close(grace)
     dispose_all(self, self._idle, failures)
   end
   if self._count > 0 then
-    local ok, all_back = protected(wait_for_all, self, grace)
-    if not ok and #failures == 0 then rethrow(all_back) end
-    if ok and not all_back then dispose_all(self, take_away(self), failures) end
+    local ok, e = protected(wait_for_all, self, grace)
+    if not ok and #failures == 0 then rethrow(e) end
+    if ok then dispose_all(self, take_away(self), failures) end
   end
   if #failures > 0 then rethrow(errors._group(failures)) end
 end

@@ -19,13 +19,12 @@ local function refill(self)
   self._filled_at = now
 end
 
--- Takes tokens only when they are there, so that a cancelled waiter has taken none. The sleep ends
--- when they are; a hair that rounding leaves out is owed, and filled up first.
+-- Takes tokens only when they are there, so that a cancelled waiter has taken none. After the sleep
+-- they are, and the next refill counts them.
 local function wait_for_tokens(self, n)
   refill(self)
   if self._tokens < n then
     async.sleep((n - self._tokens) / self._rate)
-    refill(self)
   end
   self._tokens = self._tokens - n
 end

@@ -187,6 +187,36 @@ test("a batch that is given up before it has begun is not worked on", function()
   test.eq({ sizes, task:cancelled() }, { {}, true })
 end)
 
+test("a batch that is cancelled from elsewhere is not worked on", function()
+  local sizes = {}
+  local batcher = Batcher { max_delay = 1000, handler = doubling(sizes) }
+  local tasks = submit_all(batcher, { 1, 2 })
+  test.turns()
+  for _, task in ipairs(async.all_tasks()) do
+    if task:name() == "a batch" then task:cancel() end
+  end
+  async.wait(tasks)
+  test.eq({ tasks[1]:error().kind, tasks[2]:error().kind, sizes },
+    { "CancelledError", "CancelledError", {} })
+  local task = async.spawn(batcher.submit, batcher, 3)
+  async.sleep(0)
+  batcher:flush()
+  test.eq(task:await(), 6)
+end)
+
+test("a deadlock report says that a batch is waited for", function()
+  local result = test.script [[
+    local async, patterns = require "rille.async", require "rille.patterns"
+    local batcher = patterns.Batcher { handler = function() async.Event():wait() end }
+    local submitter = async.spawn(batcher.submit, batcher, 1)
+    async.sleep(0)
+    batcher:flush()
+  ]]
+  test.eq(result.code, 1)
+  test.contains(result.stderr, "main waits for the end of a batch")
+  test.contains(result.stderr, "Task-2 waits for a batch")
+end)
+
 test("the batch does not end with the async.run of who submitted first", function()
   local batcher, event = Batcher { max_delay = 1000, handler = doubling({}) }, async.Event()
   local short = async.spawn(async.run, function()

@@ -184,6 +184,16 @@ test("beyond its size the cache drops what was not used for the longest time", f
   test.eq({ cache:size(), cache:get "c" }, { 3, "c" })
 end)
 
+test("what was taken out is not dropped once more", function()
+  local cache = Cache { max = 2 }
+  cache:set("a", 1)
+  cache:delete "a"
+  cache:set("b", 2)
+  cache:set("a", 3)
+  cache:set("c", 4)
+  test.eq({ cache:size(), cache:get "a", cache:get "c" }, { 2, 3, 4 })
+end)
+
 test("set and delete change what is there", function()
   local cache = Cache()
   cache:set("a", 1)
@@ -225,6 +235,16 @@ test("a loader that asks for its own key gets an error instead of hanging", func
     return cache:get(key, error)
   end)
   test.eq(cache:get("a", function(key) return cache:get(key .. "b", counting()) end), "ab:1")
+end)
+
+test("a deadlock report says which load is waited for", function()
+  local result = test.script [[
+    local async, patterns = require "rille.async", require "rille.patterns"
+    local cache = patterns.Cache()
+    cache:get("page", function() async.Event():wait() end)
+  ]]
+  test.eq(result.code, 1)
+  test.contains(result.stderr, "main waits for a cache's load of 'page'")
 end)
 
 test("a callback may look, but not load", function()

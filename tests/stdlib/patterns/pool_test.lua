@@ -222,6 +222,32 @@ test("a create that gives nothing, or the same again, is an error that costs no 
   test.eq(stats(pool), { used = 0, idle = 1, busy = 0, waiting = 0 })
 end)
 
+test("what was destroyed may be made again", function()
+  local usable = true
+  local pool = Pool { size = 1, create = function() return "the only one" end,
+    check = function() return usable end }
+  pool:discard(pool:acquire())
+  pool:release(pool:acquire())
+  usable = false
+  pool:release(pool:acquire())
+end)
+
+test("stats tell what the pool has in hand", function()
+  local pool = counted({ size = 3 }, 2)
+  local a, b = pool:acquire(), pool:acquire()
+  pool:release(a)
+  test.eq(pool:stats(), { size = 3, used = 1, idle = 1, busy = 0, waiting = 0 })
+  pool:acquire()
+  local tasks = {}
+  for i = 1, 3 do tasks[i] = async.spawn(pool.acquire, pool) end
+  async.sleep(0)
+  test.eq(pool:stats(), { size = 3, used = 2, idle = 0, busy = 1, waiting = 2 })
+  tasks[3]:cancel()
+  pool:release(b)
+  async.wait(tasks)
+  test.eq(pool:stats(), { size = 3, used = 3, idle = 0, busy = 0, waiting = 0 })
+end)
+
 test("an error of destroy is its caller's, and costs no place", function()
   local pool = counted { size = 1, destroy = function() error("stuck", 0) end }
   test.raises("^stuck$", pool.discard, pool, pool:acquire())
@@ -401,6 +427,17 @@ test("a resource handed over just before the close is destroyed", function()
   test.eq(waiter:error().kind, "InvalidStateError")
 end)
 
+test("a place handed over just before the close is not used", function()
+  local pool, made = counted { size = 1 }
+  local item = pool:acquire()
+  local waiter = async.spawn(pool.acquire, pool)
+  async.sleep(0)
+  pool:discard(item)
+  pool:close()
+  async.wait { waiter }
+  test.eq({ waiter:error().kind, made.total }, { "InvalidStateError", 1 })
+end)
+
 test("closing twice is closing once, and both wait", function()
   local pool = counted { size = 1 }
   local item = pool:acquire()
@@ -495,13 +532,18 @@ end)
 test("a deadlock report says who holds the resources", function()
   local result = test.script [[
     local async, patterns = require "rille.async", require "rille.patterns"
-    local pool = patterns.Pool { size = 1, create = function() return {} end }
-    async.current_task():set_name "the holder"
-    pool:acquire()
+    local pool = patterns.Pool { size = 7, create = function() return {} end }
+    for i = 7, 1, -1 do
+      async.spawn_eager(function()
+        async.current_task():set_name("holder " .. i)
+        pool:acquire()
+      end)
+    end
     pool:acquire()
   ]]
   test.eq(result.code, 1)
-  test.contains(result.stderr, "waits for one of a pool's 1 resources, taken by the holder")
+  test.contains(result.stderr, "waits for one of a pool's 7 resources, taken by holder 1, "
+    .. "holder 2, holder 3, holder 4, holder 5, and 2 more")
 end)
 
 test("a wrong argument is an error at the caller's line", function()
