@@ -35,7 +35,7 @@ struct OpenFile {
   bool regular = false;  // gives all that is asked for at once
   bool seekable = false;
   bool fifo = false;
-  std::shared_ptr<Writers> writers;
+  std::shared_ptr<Shared> shared;
 
   Buffer in;  // what was read; [next..] is not handed out yet
   std::size_t next = 0;
@@ -188,7 +188,8 @@ void FileJob::start() {
   back_ = std::exchange(file_->back, 0);
   if (!out_.empty()) {
     must_write_ = true;
-    writers_ = file_->writers;
+    writes_ = true;
+    shared_ = file_->shared;
   }
   begin();
   submit();
@@ -401,10 +402,10 @@ class Close : public FileJob {
 
 class Open : public Job {
  public:
-  Open(std::string path, int flags, mode_t permissions, std::shared_ptr<Writers> writers)
+  Open(std::string path, int flags, mode_t permissions, std::shared_ptr<Shared> shared)
       : Job(std::move(path)), flags_(flags), permissions_(permissions) {
     file_->path = path_;
-    file_->writers = std::move(writers);
+    file_->shared = std::move(shared);
   }
 
  protected:
@@ -480,7 +481,7 @@ int open_path(lua_State* L) {
   if (has('x')) flags |= O_EXCL;
   auto permissions = static_cast<mode_t>(lua_tointeger(L, 3));
   return Job::run(
-      L, std::make_unique<Open>(std::string(path, size), flags, permissions, writers_of(L)));
+      L, std::make_unique<Open>(std::string(path, size), flags, permissions, Shared::of(L)));
 }
 
 // fill(file, want) -> err, ended: reads on, at least a byte unless the end is there (`ended`).

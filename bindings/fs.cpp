@@ -28,9 +28,13 @@ std::string to_string(lua_State* L, int index) {
 
 class ReadFile : public Job {
  public:
-  ReadFile(std::string path, bool lines) : Job(std::move(path)), lines_(lines) {}
+  ReadFile(std::string path, bool lines, std::shared_ptr<Shared> shared)
+      : Job(std::move(path)), lines_(lines), data_(shared->take_buffer()) {
+    shared_ = std::move(shared);
+  }
   ~ReadFile() override {
     if (fd_ >= 0) close(fd_);
+    shared_->give_back(std::move(data_));
   }
 
  protected:
@@ -208,12 +212,12 @@ class ReplaceFile : public WriteFile {
 
 // read_file(path) -> err, string
 int read_file(lua_State* L) {
-  return Job::run(L, std::make_unique<ReadFile>(to_string(L, 1), false));
+  return Job::run(L, std::make_unique<ReadFile>(to_string(L, 1), false, Shared::of(L)));
 }
 
 // read_lines(path) -> err, list
 int read_lines(lua_State* L) {
-  return Job::run(L, std::make_unique<ReadFile>(to_string(L, 1), true));
+  return Job::run(L, std::make_unique<ReadFile>(to_string(L, 1), true, Shared::of(L)));
 }
 
 // write_file(path, data, mode, append, atomic) -> err
@@ -233,7 +237,8 @@ int write_file(lua_State* L) {
   } else {
     job = std::make_unique<WriteFile>(to_string(L, 1), std::move(data), mode, flags);
   }
-  job->writers_ = writers_of(L);
+  job->writes_ = true;
+  job->shared_ = Shared::of(L);
   return Job::run(L, std::move(job));
 }
 
@@ -500,7 +505,7 @@ int temp_dir(lua_State* L) {
 // wait_for_writers() -> true once no job writes any more; meanwhile everything stands still.
 int wait_for_writers(lua_State* L) {
   constexpr double kSeconds = 5;
-  lua_pushboolean(L, writers_of(L)->wait(kSeconds));
+  lua_pushboolean(L, Shared::of(L)->wait_for_writers(kSeconds));
   return 1;
 }
 

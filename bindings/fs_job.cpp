@@ -57,45 +57,63 @@ bool Buffer::append(const char* bytes, std::size_t count) {
   return true;
 }
 
-// ---- Writers -----------------------------------------------------------------------------------
-
-void Writers::add() {
-  std::lock_guard lock(mutex_);
-  ++count_;
-}
-
-void Writers::remove() {
-  std::lock_guard lock(mutex_);
-  if (--count_ == 0) none_.notify_all();
-}
-
-bool Writers::wait(double seconds) {
-  std::unique_lock lock(mutex_);
-  return none_.wait_for(lock, std::chrono::duration<double>(seconds),
-                        [this] { return count_ == 0; });
-}
+// ---- Shared ------------------------------------------------------------------------------------
 
 namespace {
 
-struct WritersHolder {
-  static constexpr char kName[] = "rille.fs.WritersHolder";
-  std::shared_ptr<Writers> writers = std::make_shared<Writers>();
+const char kSharedKey = 0;
+
+struct SharedHolder {
+  static constexpr char kName[] = "rille.core.FsShared";
+  std::shared_ptr<Shared> shared = std::make_shared<Shared>();
 };
 
 }  // namespace
 
-std::shared_ptr<Writers> writers_of(lua_State* L) {
-  constexpr char kKey[] = "rille.fs.writers";
-  lua_getfield(L, LUA_REGISTRYINDEX, kKey);
-  auto* holder = static_cast<WritersHolder*>(lua_touserdata(L, -1));
+std::shared_ptr<Shared> Shared::of(lua_State* L) {
+  void* key = const_cast<char*>(&kSharedKey);
+  lua_pushlightuserdata(L, key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  auto* holder = static_cast<SharedHolder*>(lua_touserdata(L, -1));
   lua_pop(L, 1);
   if (!holder) {
     const rille_reg none[] = {{nullptr, nullptr, 0}};
-    Class<WritersHolder>::define(L, none);
-    holder = Class<WritersHolder>::push(L);
-    lua_setfield(L, LUA_REGISTRYINDEX, kKey);
+    Class<SharedHolder>::define(L, none);
+    lua_pushlightuserdata(L, key);
+    holder = Class<SharedHolder>::push(L);
+    lua_rawset(L, LUA_REGISTRYINDEX);
   }
-  return holder->writers;
+  return holder->shared;
+}
+
+void Shared::add_writer() {
+  std::lock_guard lock(mutex_);
+  ++writers_;
+}
+
+void Shared::remove_writer() {
+  std::lock_guard lock(mutex_);
+  if (--writers_ == 0) none_.notify_all();
+}
+
+bool Shared::wait_for_writers(double seconds) {
+  std::unique_lock lock(mutex_);
+  return none_.wait_for(lock, std::chrono::duration<double>(seconds),
+                        [this] { return writers_ == 0; });
+}
+
+Buffer Shared::take_buffer() {
+  if (spare_.empty()) return {};
+  Buffer buffer = std::move(spare_.back());
+  spare_.pop_back();
+  return buffer;
+}
+
+void Shared::give_back(Buffer buffer) {
+  constexpr std::size_t kLargest = 16 << 10;
+  if (buffer.capacity() > kLargest || spare_.size() >= kMostSpare) return;
+  buffer.set_size(0);
+  spare_.push_back(std::move(buffer));
 }
 
 // ---- Job ---------------------------------------------------------------------------------------
@@ -122,8 +140,8 @@ int Job::run(lua_State* L, std::unique_ptr<Job> job) {
 }
 
 void Job::submit() {
-  if (writers_ && !counted_) {
-    writers_->add();
+  if (writes_ && !counted_) {
+    shared_->add_writer();
     counted_ = true;
   }
   in_pool_ = true;
@@ -132,7 +150,7 @@ void Job::submit() {
 }
 
 void Job::leave_writers() {
-  if (std::exchange(counted_, false)) writers_->remove();
+  if (std::exchange(counted_, false)) shared_->remove_writer();
 }
 
 void Job::on_pool(uv_work_t* req) {

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <rille/module.hpp>
 #include <string>
+#include <vector>
 
 namespace rille::fs {
 
@@ -44,19 +45,30 @@ class Buffer {
   std::size_t capacity_ = 0;
 };
 
-// Jobs that write to files on the pool right now, so that the program can wait for them before it
-// ends.
-class Writers {
+// What the jobs of one runtime share, and what the last of them frees.
+class Shared {
  public:
-  void add();
-  void remove();
-  // Gives up after `seconds`, and is false: a broken disk must not keep the program for ever.
-  bool wait(double seconds);
+  static std::shared_ptr<Shared> of(lua_State* L);
+  Shared() { spare_.reserve(kMostSpare); }
+
+  // Jobs that write to files on the pool right now, so that the program can wait for them before it
+  // ends. `wait_for_writers` gives up after `seconds`, and is false: a broken disk must not keep
+  // the program for ever.
+  void add_writer();
+  void remove_writer();
+  bool wait_for_writers(double seconds);
+
+  // Buffers that are used again: memory that one thread takes and another gives back costs much.
+  // REQUIRES: the loop's thread.
+  Buffer take_buffer();
+  void give_back(Buffer buffer);
 
  private:
   std::mutex mutex_;
   std::condition_variable none_;
-  int count_ = 0;
+  int writers_ = 0;
+  static constexpr std::size_t kMostSpare = 64;
+  std::vector<Buffer> spare_;
 };
 
 // An operation on files. Owned by a unique_ptr until it is started, then by itself until it has
@@ -118,7 +130,8 @@ class Job {
   std::string dest_;
   int status_ = 0;  // a negative errno
   const char* syscall_ = "";
-  std::shared_ptr<Writers> writers_;  // of a job that writes
+  std::shared_ptr<Shared> shared_;
+  bool writes_ = false;  // the program waits for it before it ends
   uv_loop_t* loop_ = nullptr;
 
  private:
@@ -161,8 +174,5 @@ constexpr std::size_t kMostBytes = 0x7fffff00;
 // Pushes the table that fs.stat gives, or its field `type` alone.
 void push_stat(lua_State* L, const uv_stat_t& stat);
 void push_type(lua_State* L, const uv_stat_t& stat);
-
-// The runtime's writers; made at the first call.
-std::shared_ptr<Writers> writers_of(lua_State* L);
 
 }  // namespace rille::fs
