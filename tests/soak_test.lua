@@ -88,6 +88,69 @@ test("many timers that are cancelled long before their time leave no memory behi
   assert(resident_bytes() < resident_before + 24 * 1024 * 1024)
 end)
 
+test("waits that give up leave nothing behind at what they waited for", function()
+  local n = math.max(1000, math.floor(20000 * test.SCALE))
+  local lock, event, future = async.Lock(), async.Event(), async.Future()
+  local full, empty, sem = async.Queue(1), async.Queue(), async.Semaphore(0)
+  local cond, barrier = async.Condition(), async.Barrier(2)
+  lock:acquire()
+  full:put(1)
+  local task = async.spawn(event.wait, event)
+  local waits = {
+    function() lock:acquire() end,
+    function() sem:acquire() end,
+    function() event:wait() end,
+    function() full:put(2) end,
+    function() empty:get() end,
+    function() full:join() end,
+    function() barrier:wait() end,
+    function() cond:with(cond.wait, cond) end,
+    function() async.shield(task) end,
+    function() async.shield(future) end,
+    function() async.wait { task, future } end,
+    function() async.wait({ task }, { timeout = -1 }) end,
+    function() async.gather { function() async.shield(task) end } end,
+    function() for _ in async.as_completed({ task }, { timeout = 1000 }) do end end,
+  }
+  local function give_up(times)
+    for _, wait in ipairs(waits) do
+      for _ = 1, times do async.move_on_after(-1, wait) end
+    end
+  end
+  give_up(100)
+  local before = lua_bytes()
+  give_up(n / #waits)
+  local grown = lua_bytes() - before
+  event:set()
+  task:await()
+  assert(grown < 256 * 1024, "the Lua heap grew by " .. grown .. " bytes")
+end)
+
+test("generators, contexts and timers that are over leave nothing behind in their task", function()
+  local n = math.max(1000, math.floor(20000 * test.SCALE))
+  local numbers = async.generator(function(yield)
+    for i = 1, 3 do yield(i) end
+  end)
+  local open = async.context(function(yield) yield(1) end)
+  local function use(times)
+    for _ = 1, times do
+      for _ in numbers() do end
+      local left = numbers()
+      left()
+      left:close()
+      async.with(open(), returns)
+      async.timeout(1000, returns)
+      async.call_later(1000, returns):cancel()
+      coroutine.wrap(sleeps)()
+    end
+  end
+  use(100)
+  local before = lua_bytes()
+  use(n)
+  local grown = lua_bytes() - before
+  assert(grown < 256 * 1024, "the Lua heap grew by " .. grown .. " bytes")
+end)
+
 test("a million tasks leave the memory as it was", { limit = 30 }, function()
   local lock, queue = async.Lock(), async.Queue()
   for _ = 1, 20 do round(lock, queue) end -- until everything has its working size

@@ -452,6 +452,33 @@ test("is_cancelled is true of both kinds and of nothing else", function()
   test.eq(async.is_cancelled(nil), false)
 end)
 
+test("async.xpcall acknowledges it whatever its handler makes of it", function()
+  local task = cancelled(function()
+    local ok, text = async.xpcall(sleep_for_ever, function(err) return "handled " .. err.kind end)
+    async.sleep(0)
+    return ok, text
+  end)
+  test.eq({ task:result() }, { false, "handled Cancelled" })
+end)
+
+test("async.pcall of another task's cancellation does not acknowledge one's own", function()
+  local kept
+  cancelled(function()
+    local _, err = pcall(sleep_for_ever)
+    kept = err
+    error(err, 0)
+  end)
+  local log = test.log()
+  local task = cancelled(function()
+    pcall(sleep_for_ever)
+    log(async.pcall(error, kept, 0))
+    async.sleep(0)
+    log "not reached"
+  end)
+  assert(task:cancelled())
+  test.eq(log, { "false " .. tostring(kept) })
+end)
+
 -- What it makes of tasks ------------------------------------------------------------------------
 
 test("a task that ends by cancellation is cancelled, not failed", function()
@@ -733,6 +760,27 @@ test("a task with a cancellation pending that waits for another leaves that alon
   async.wait { outer }
   assert(outer:cancelled())
   assert(not inner:done() and not inner:cancelling())
+  event:set()
+  inner:await()
+end)
+
+test("whatever a pending cancellation keeps from waiting leaves other tasks alone", function()
+  local event = async.Event()
+  local inner = async.spawn(event.wait, event)
+  for _, wait in ipairs {
+    function() async.gather { inner } end,
+    function() async.wait_for(inner, 1000) end,
+    function() async.wait { inner } end,
+    function() async.shield(inner) end,
+  } do
+    local outer = async.spawn(function()
+      async.current_task():cancel()
+      wait()
+    end)
+    async.wait { outer }
+    assert(outer:cancelled())
+    assert(not inner:done() and not inner:cancelling())
+  end
   event:set()
   inner:await()
 end)

@@ -122,6 +122,10 @@ test("the function and the handlers of catch may wait", function()
   test.eq(log, { "handled" })
 end)
 
+test("a handler of catch that is no function is named", function()
+  test.blames_caller("TimeoutError", function() async.catch(print, { TimeoutError = 1 }) end)
+end)
+
 test("catch names its wrong argument, itself and the caller's line", function()
   test.blames_caller(
     "bad argument #1 to 'catch' (function expected, got nil)",

@@ -86,6 +86,15 @@ test("subgroup gives what matches, or nil", function()
   test.eq(kinds(group:subgroup(is_text)), nil)
 end)
 
+test("the parts of a split keep the cause of the group", function()
+  local former = errors.new("OSError", "former")
+  local group = test.raises("ErrorGroup", async.finally, function() error(former) end, function()
+    error(group_of(timeout, invalid))
+  end)
+  local match, rest = group:split "TimeoutError"
+  assert(rawequal(match.cause, former) and rawequal(rest.cause, former))
+end)
+
 test("split and subgroup name their wrong argument and themselves", function()
   local group = group_of(timeout)
   test.raises("bad argument #1 to 'split'", group.split, group, nil)

@@ -44,6 +44,19 @@ test("the report of a lost error tells where its task was spawned", function()
   test.contains(result.stderr, "script.lua:5")
 end)
 
+test("each of several lost errors tells where its own task was spawned", function()
+  local result = test.script(table.concat({
+    'local async = require "rille.async"',
+    'local function body() error("oops", 0) end',
+    'local function other() error("oops", 0) end',
+    "a = async.spawn(body)",
+    "b = async.spawn(body)",
+    "c = async.spawn(other)",
+    "async.sleep(0)",
+  }, "\n"))
+  for line = 4, 6 do test.matches(result.stderr, "script%.lua:" .. line .. "\n") end
+end)
+
 test("a lost error is reported once", function()
   async.spawn(error, "oops", 0)
   async.sleep(0)

@@ -228,6 +228,16 @@ test("traceback tells where a waiting task stands", function()
   task:await()
 end)
 
+test("traceback of the task that runs tells where it runs", function()
+  test.contains(async.current_task():traceback(), test.here())
+end)
+
+test("traceback of a task that has not started tells where it was made", function()
+  local task = async.spawn(function() end)
+  test.contains(task:traceback(), test.here(-1))
+  task:await()
+end)
+
 test("context is the task's own, with what its variables hold there", function()
   local var = async.ContextVar "var"
   local task = async.spawn(function()
