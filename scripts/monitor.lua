@@ -21,10 +21,12 @@ local function monitor_loop()
 end
 
 async.spawn(async.sleep, 0.07):set_name "short work"
-async.spawn(async.sleep, 0.17):set_name "long work"
+local long_work = async.spawn(async.sleep, 0.17)
+long_work:set_name "long work"
 local monitor = async.spawn(monitor_loop)
 monitor:set_name "monitor"
 
-async.sleep(0.22)
+long_work:await()
+async.sleep(0.1) -- the monitor looks once more
 monitor:cancel()
 async.wait { monitor }
