@@ -8,7 +8,7 @@ local shared = require "rille.patterns.shared"
 local support = require "rille.patterns.support"
 
 local time = core.time
-local setmetatable, type, tostring = setmetatable, type, tostring
+local setmetatable, type = setmetatable, type
 
 ---@class Cache
 local Cache = {}
@@ -48,13 +48,7 @@ local function store(self, key, value)
   self._size = self._size + 1
 end
 
-local function name_of(key)
-  local t = type(key)
-  if t == "string" or t == "number" or t == "boolean" then
-    return ("a cache's load of '%s'"):format(tostring(key))
-  end
-  return "a cache's load"
-end
+local function name_of(key) return ("a cache's load of '%s'"):format(support.text_of(key)) end
 
 local function load(self, key, loader)
   local loads = self._loads
@@ -98,7 +92,6 @@ function Cache:get(key, loader)
       end
       return entry.value
     end
-    drop(self, entry)
   end
   if loader == nil then return nil end
   local work = self._loads[key]

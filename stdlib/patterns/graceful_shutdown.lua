@@ -52,7 +52,6 @@ end
 ---@return Task
 -- Errors: InvalidStateError once the shutdown has begun.
 function GracefulShutdown:spawn(fn, ...)
-  check.callable(fn, 1, "spawn")
   must_run(self, "spawn")
   local t = async.spawn(fn, ...)
   track(self, t)
@@ -68,7 +67,7 @@ function GracefulShutdown:add(t)
     check.bad(1, "add", "Task expected, got " .. type(t))
   end
   must_run(self, "add")
-  if not t:done() and not self._tasks[t] then track(self, t) end
+  if not t:done() then track(self, t) end
   return t
 end
 

@@ -77,10 +77,10 @@ function M.replace(e, former)
   task.rethrow(e)
 end
 
---- Text for an error, whatever it is.
+--- Text for any value, also for one whose __tostring fails.
 function M.text_of(e)
   local ok, text = task.protected(tostring, e)
-  return ok and text or "an error that cannot be shown"
+  return ok and text or "(what cannot be shown)"
 end
 
 --- Reports an error that has no caller to go to.

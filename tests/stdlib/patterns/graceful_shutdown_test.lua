@@ -113,6 +113,29 @@ test("cancel leaves no time to finish", function()
   test.eq({ closing:await(), log[1] }, { true, "ended" })
 end)
 
+test("tasks are cancelled in the order in which they came", function()
+  local shutdown, log = GracefulShutdown { timeout = 0 }, test.log()
+  for i = 1, 9 do shutdown:spawn(hang, log, i) end
+  test.turns()
+  shutdown:close()
+  test.eq(log, { "1", "2", "3", "4", "5", "6", "7", "8", "9" })
+end)
+
+test("after a cancel the time to clean up counts", function()
+  local shutdown, event = GracefulShutdown { timeout = math.huge, cancel_timeout = 0.001 },
+    async.Event()
+  local stuck = shutdown:spawn(function()
+    async.finally(function() async.sleep(1000) end, function() event:wait() end)
+  end)
+  local closing = async.spawn(shutdown.close, shutdown)
+  test.turns()
+  shutdown:cancel()
+  local ended, left = closing:await()
+  test.eq({ ended, left[1] == stuck, #test.reports() }, { false, true, 1 })
+  event:set()
+  async.wait { stuck }
+end)
+
 test("cancel before close begins the shutdown", function()
   local shutdown, log = GracefulShutdown { timeout = math.huge }, test.log()
   shutdown:spawn(hang, log, "ended")
