@@ -186,6 +186,30 @@ test("errors that are not meant leave it closed, and count as answers", function
   test.eq(breaker:state(), "open")
 end)
 
+test("an error that is not meant is a probe's success", function()
+  local breaker = opened { recovery_timeout = 0, on = function(e) return e ~= "not found" end }
+  for _ = 1, 2 do test.eq((try(breaker, fail, "not found")), "failed") end
+  test.eq(breaker:state(), "closed")
+end)
+
+test("what a predicate finds too late says nothing any more", function()
+  local event = async.Event()
+  local breaker = CircuitBreaker { failure_threshold = 1, recovery_timeout = 1000,
+    on = function(e)
+      if e == "slow" then event:wait() end
+      return e ~= "slow"
+    end }
+  local late = async.spawn(try, breaker, fail, "slow")
+  async.sleep(0)
+  try(breaker, fail)
+  test.eq(breaker:state(), "open")
+  event:set()
+  late:await()
+  test.eq(breaker:state(), "open")
+  breaker:reset()
+  test.eq((try(breaker, succeed)), "ok")
+end)
+
 test("a predicate that fails replaces the error and frees the probe", function()
   local odd = false
   local breaker = opened { recovery_timeout = 0, on = function()

@@ -151,6 +151,8 @@ test("a wrong argument is an error at the caller's line", function()
   blames("bad argument #2 to 'on' (function expected, got nil)", function() bus:on "a" end)
   blames("bad argument #2 to 'once' (function expected, got string)",
     function() bus:once("a", "b") end)
+  blames("bad argument #1 to 'off' (an event's name expected, got nil)",
+    function() bus:off(nil, print) end)
   blames("bad argument #2 to 'off' (function expected, got nil)", function() bus:off "a" end)
   blames("bad argument #1 to 'emit' (an event's name expected, got nil)", function() bus:emit() end)
 end)

@@ -41,6 +41,8 @@ test("a quiet time fills the bucket, and no further", function()
   local limiter = RateLimiter { rate = 1e6, burst = 3 }
   limiter:acquire(3)
   async.sleep(0.001)
+  test.eq(limiter:try_acquire(3), true)
+  async.sleep(0.001)
   test.eq(limiter:value(), 3)
 end)
 
@@ -148,6 +150,8 @@ test("a wrong argument is an error at the caller's line", function()
     function() RateLimiter { rate = math.huge } end)
   blames("'burst' to 'RateLimiter' (at least 1 expected, got 0)",
     function() RateLimiter { rate = 1, burst = 0 } end)
+  blames("'burst' to 'RateLimiter' (a number of tokens expected, got inf)",
+    function() RateLimiter { rate = 1, burst = math.huge } end)
   blames("'burst' to 'RateLimiter' (whole number expected, got 1.5)",
     function() RateLimiter { rate = 1, burst = 1.5 } end)
   blames("unknown option 'limit'", function() RateLimiter { rate = 1, limit = 3 } end)

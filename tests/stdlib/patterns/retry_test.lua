@@ -126,14 +126,28 @@ end)
 
 test("a cancellation is not tried again", function()
   local calls = 0
+  local function count() calls = calls + 1 end
   local task = async.spawn(retry, function()
-    calls = calls + 1
+    count()
     async.sleep(1000)
-  end, { base_delay = 0 })
+  end, { base_delay = 0, on = count, on_retry = count })
   async.sleep(0)
   task:cancel()
   async.wait { task }
   test.eq({ calls, task:cancelled() }, { 1, true })
+end)
+
+test("the end of a generator that is closed is not tried again", function()
+  local calls = 0
+  local generator = async.generator(function(yield)
+    retry(function()
+      calls = calls + 1
+      yield(calls)
+    end, { base_delay = 0 })
+  end)()
+  test.eq(generator(), 1)
+  generator:close()
+  test.eq(calls, 1)
 end)
 
 test("a cancellation ends the pause", function()
@@ -188,6 +202,10 @@ test("a wrong argument is an error at the caller's line", function()
     function() retry(print, { factor = 0.5 }) end)
   blames("'jitter' to 'retry' (a share from 0 to 1 expected, got 2)",
     function() retry(print, { jitter = 2 }) end)
+  blames("'jitter' to 'retry' (a share from 0 to 1 expected, got -0.5)",
+    function() retry(print, { jitter = -0.5 }) end)
+  blames("'jitter' to 'retry' (a share from 0 to 1 expected, got ",
+    function() retry(print, { jitter = 0 / 0 }) end)
   blames("'jitter' to 'retry' (boolean, number or function expected, got string)",
     function() retry(print, { jitter = "1" }) end)
   blames("'on' to 'retry' (a kind of error, a list of them or a function expected, got number)",
@@ -198,5 +216,8 @@ test("a wrong argument is an error at the caller's line", function()
   blames("'on_retry' to 'retry' (function expected, got string)",
     function() retry(print, { on_retry = "log" }) end)
   blames("'jitter' to 'retry' (the function gave nil, not a time)",
-    function() retry(error, { jitter = print and function() end }) end)
+    function() retry(error, { jitter = function() end }) end)
+  blames("'jitter' to 'retry' (the function gave -1, not a time)",
+    function() retry(error, { jitter = function() return -1 end }) end)
+  blames("not a time)", function() retry(error, { jitter = function() return 0 / 0 end }) end)
 end)
