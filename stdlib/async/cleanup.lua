@@ -65,7 +65,11 @@ end
 local function finish_with(resource, ok, ...)
   local done, r
   local former = nil
-  if not ok then former = (...) end
+  if not ok then
+    former = (...)
+    -- For `exit`, nil means that all went well.
+    if former == nil then former = errors.new("Error", "nil") end
+  end
   if resource.exit then
     done, r = shielded(resource.exit, resource, former)
     if done and r == true and not ok and may_suppress(former) then return end

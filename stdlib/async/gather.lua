@@ -336,19 +336,37 @@ local Stream = setmetatable({}, { __index = Collector })
 Stream.__index = Stream
 
 function Stream:child_done(t)
+  self._pending[t] = nil
   self._left = self._left - 1
   self._done[#self._done + 1] = t
   if self._waits then wake(self._ticket[1]) end
 end
 
+-- Who gives up in the middle leaves nothing behind at tasks that live on; but the loop may go on.
+local function attach(self)
+  self._attached = true
+  for t in pairs(self._pending) do
+    if t[2] > 0 then
+      self:child_done(t)
+    else
+      self._pending[t] = watch(t, { self })
+    end
+  end
+end
+
+local function detach(self)
+  self._attached = false
+  for t, node in pairs(self._pending) do unwatch(t, node) end
+end
+
 local function next_done(self)
+  if not self._attached then attach(self) end
   local at = self._at + 1
   if not self._done[at] then
     if self._left == 0 then return nil end
     local timer
     if self._deadline then
       timer = task.schedule(self._deadline, function()
-        self._expired = true
         if self._waits then wake(self._ticket[1]) end
       end)
     end
@@ -356,8 +374,12 @@ local function next_done(self)
     local err = sleep_until_done(self)
     self._waits = false
     if timer then timer:cancel() end
-    if err ~= nil then task.raise(err) end
+    if err ~= nil then
+      detach(self)
+      task.raise(err)
+    end
     if not self._done[at] then
+      detach(self)
       errors._raise("TimeoutError", ("%d of %d tasks have not ended"):format(self._left, self.size))
     end
   end
@@ -383,24 +405,25 @@ function M.as_completed(list, options)
   if timeout ~= nil then timeout = check.seconds(timeout, "timeout", "as_completed") end
   local self = setmetatable({
     what = "as_completed", size = 0, _left = 0, _entries = {}, _ticket = { 0 }, _done = {}, _at = 0,
-    _waits = false, _expired = false,
+    _waits = false, _attached = true, _pending = {},
   }, Stream)
   local seen = {}
   for i = 1, n do
     local t = list[i]
     if kinds[i] == "function" then
-      self._entries[#self._entries + 1] = spawn_for(self, t)
-      self._left = self._left + 1
-      self.size = self.size + 1
-    elseif not seen[t] then
+      t = task.spawn_for(false, t)
+    elseif seen[t] then
+      t = nil
+    end
+    if t then
       seen[t] = true
       self.size = self.size + 1
+      self._entries[self.size] = t
       if t[2] > 0 then
         self._done[#self._done + 1] = t
       else
         self._left = self._left + 1
-        self._entries[#self._entries + 1] = t
-        watch(t, { self })
+        self._pending[t] = watch(t, { self })
       end
     end
   end

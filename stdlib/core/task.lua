@@ -402,19 +402,29 @@ local function make(owner, fn, ...)
   return setmetatable({ 0, -n, fn, arg, env, owner, numbers, false, false, false, false }, TaskMeta)
 end
 
--- The place of the last spawn. Looking it up is a third of what spawning costs, so a loop that
--- spawns one function over and over does it once. Debug mode looks every time.
-local last_fn, last_maker, last_site = false, 0, false
+-- Looking up the place of a spawn costs as much as all the rest of it. So a loop that spawns one
+-- function over and over from one place is believed after some turns, and checked now and then.
+-- Debug mode looks every time.
+local BELIEVE_AFTER, CHECK_EVERY = 16, 64
+local last_fn, last_maker, last_site, seen = false, 0, false, 0
 M.exact_sites = false
 
 local function note_site(task, fn)
-  task[8] = made_at() or false
-  if not M.exact_sites then last_fn, last_maker, last_site = fn, state[CURRENT], task[8] end
+  local site = made_at() or false
+  if fn == last_fn and site and last_site and site[1] == last_site[1] and site[2] == last_site[2]
+    and not M.exact_sites then
+    site, seen = last_site, seen < BELIEVE_AFTER and seen + 1 or BELIEVE_AFTER
+  else
+    seen = 0
+  end
+  task[8] = site
+  last_fn, last_maker, last_site = fn, state[CURRENT], site
 end
 
 local function schedule(task, fn)
-  if fn == last_fn and state[CURRENT] == last_maker then
-    task[8] = last_site
+  if seen >= BELIEVE_AFTER and seen < CHECK_EVERY and fn == last_fn
+    and state[CURRENT] == last_maker then
+    task[8], seen = last_site, seen + 1
   else
     note_site(task, fn)
   end
