@@ -418,8 +418,12 @@ end
 -- ---- the end of the program ---------------------------------------------------------------------
 
 -- What nobody has flushed goes out, as in Lua; there is no loop any more to wait on.
-local function put_out_all()
-  if not fs_binding.wait_for_writers() then return end
+main.at_end(function()
+  if not fs_binding.wait_for_writers() then
+    report.lost = report.lost + 1
+    report.report { message = "what is being written to files takes too long, and is lost" }
+    return
+  end
   for file in pairs(written) do
     local err = not file._closed and binding.put_out(file._handle)
     if err then
@@ -427,12 +431,6 @@ local function put_out_all()
       report.report { message = "what was written to a file is lost", error = err }
     end
   end
-end
-
-local outcome = main.outcome
-function main.outcome()
-  put_out_all()
-  return outcome()
-end
+end)
 
 return M

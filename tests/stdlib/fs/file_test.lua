@@ -1,4 +1,5 @@
 local async, fs, test = require "rille.async", require "rille.fs", require "support.test"
+local probe = require "rille.core.probe"
 
 local function shell(command) assert(os.execute(command) == 0, command) end
 
@@ -510,6 +511,78 @@ test("a read that is cancelled while the pool reads loses no byte", function()
   end
   test.eq(n, 20000)
   file:close()
+end)
+
+-- Starts a read, and gives it up when the pool is through with it and the loop does not know yet.
+local function give_up_late(read, ...)
+  local reader = async.spawn(read, ...)
+  async.sleep(0)
+  local start = async.time()
+  while async.time() - start < 0.002 do end
+  reader:cancel()
+end
+
+test("what a cancelled read still brings is there for the next one", function()
+  local file = fs.open(fifo(), "r+")
+  for i = 1, 20 do
+    file:write(i, "\n"):flush()
+    give_up_late(file.read, file)
+    test.eq(file:read(), tostring(i))
+  end
+  file:close()
+end)
+
+test("what is written after a cancelled read goes to where that read began", function()
+  local path, text = file_with(("text"):rep(25)), ("text"):rep(25)
+  for i = 1, 20 do
+    local file = fs.open(path, "r+")
+    file:seek("set", i)
+    give_up_late(file.read, file)
+    file:write "X"
+    file:close()
+    text = text:sub(1, i) .. "X" .. text:sub(i + 2)
+    test.eq(test.read(path), text)
+  end
+end)
+
+test("a task that is cancelled at any of its waits leaves the file to others", function()
+  local path = file_with(("text\n"):rep(40000))
+  local before = descriptors()
+  local function work(file)
+    for _ in file:lines(50000) do end
+    file:seek("set", 10)
+    file:read("l", 100000)
+    file:write(("x"):rep(70000)):flush()
+    file:truncate(100000)
+    file:sync()
+    file:stat()
+    file:seek "set"
+    file:read "a"
+  end
+  for hops = 0, 1 do
+    local waits, point = nil, 0
+    repeat
+      point, waits = point + 1, 0
+      local file = fs.open(path, "r+")
+      local worker, other = async.spawn(work, file), async.spawn(work, file)
+      probe.on_wait(function(task)
+        if task ~= worker then return end
+        waits = waits + 1
+        if waits ~= point then return end
+        if hops == 0 then return worker:cancel() end
+        async.call_soon(worker.cancel, worker)
+      end)
+      async.wait { worker, other }
+      probe.on_wait(nil)
+      other:await()
+      assert(worker:cancelled() or hops == 1 or waits < point)
+      test.eq(async.wait_for(file.seek, 5, file, "set", 0), 0)
+      test.eq(file:read(), "text")
+      file:close()
+    until waits < point
+    assert(point > 10, point)
+  end
+  test.eq(descriptors(), before)
 end)
 
 test("a closed file used again is an InvalidStateError that names it", function()
