@@ -94,6 +94,12 @@ test("a cancelled future gives CancelledError and takes no result", function()
   test.raises("InvalidStateError", future.set_result, future, 1)
 end)
 
+test("a CancelledError tells why the future was cancelled", function()
+  local future = async.Future()
+  future:cancel "no longer needed"
+  test.eq(test.raises("CancelledError", future.await, future).reason, "no longer needed")
+end)
+
 test("cancel of a future that is done answers false and changes nothing", function()
   local future = async.Future()
   future:set_result(1)

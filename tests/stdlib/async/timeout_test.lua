@@ -294,6 +294,14 @@ test("the timeouts name their wrong argument, themselves and the caller's line",
     "bad argument #1 to 'move_on_after'",
     function() async.move_on_after({}, print) end
   )
+  test.blames_caller(
+    "bad argument #2 to 'timeout_at' (function expected, got nil)",
+    function() async.timeout_at(async.time() + 1000) end
+  )
+  test.blames_caller(
+    "bad argument #2 to 'move_on_after' (function expected, got nil)",
+    function() async.move_on_after(1000) end
+  )
   async.timeout(1000, function(scope)
     test.blames_caller("bad argument #1 to 'reschedule'", function() scope:reschedule(0 / 0) end)
   end)

@@ -55,6 +55,13 @@ test("exit gets the error, which is raised unchanged", function()
   test.eq(log, { "enter", "exit OSError" })
 end)
 
+test("an error that is nil is an error to exit, too", function()
+  local seen
+  local thing = { exit = function(_, err) seen = err end }
+  test.raises("Error", async.with, thing, function() error(nil) end)
+  assert(errors.is(seen, "Error"))
+end)
+
 test("exit that returns true suppresses the error, and there are no results", function()
   local log = test.log()
   local n = select("#", async.with(resource(log, true), function() error("oops", 0) end))
