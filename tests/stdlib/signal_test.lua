@@ -90,9 +90,12 @@ test("an error in a handler is an error that nobody took", function()
   send "USR1"
   a_moment()
   handle:close()
-  local reports = test.reports()
-  test.eq(#reports, 1)
-  test.contains(tostring(reports[1].error), "oops")
+  local errors = {}
+  for _, report in ipairs(test.reports()) do -- debug mode reports os.execute as well
+    if report.error then errors[#errors + 1] = tostring(report.error) end
+  end
+  test.eq(#errors, 1)
+  test.contains(errors[1], "oops")
 end)
 
 test("a handler runs in the context of who made it", function()

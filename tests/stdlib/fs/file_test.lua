@@ -298,11 +298,11 @@ end)
 test("much that is written goes out by itself, in order", function()
   local path, parts = test.tmpdir() .. "/file", {}
   local file = fs.open(path, "w")
-  for i = 1, 50000 do
-    parts[i] = ("line %d\n"):format(i)
+  for i = 1, 5000 do
+    parts[i] = ("line %d %s\n"):format(i, ("x"):rep(60))
     file:write(parts[i])
   end
-  assert(fs.stat(path).size > 300000)
+  assert(fs.stat(path).size > 200000)
   file:write(("x"):rep(1000000))
   file:close()
   assert(test.read(path) == table.concat(parts) .. ("x"):rep(1000000))
@@ -490,7 +490,7 @@ end)
 
 test("a read that is cancelled while the pool reads loses no byte", function()
   local text = {}
-  for i = 1, 20000 do text[i] = ("line %d\n"):format(i) end
+  for i = 1, 3000 do text[i] = ("line %d %s\n"):format(i, ("x"):rep(60)) end
   local path, n = file_with(table.concat(text)), 0
   local file = fs.open(path)
   for turns = 0, 20000 do
@@ -500,7 +500,7 @@ test("a read that is cancelled while the pool reads loses no byte", function()
         if not line then return true end
         n = n + 1
         assert(line .. "\n" == text[n])
-        if n % 50 == 0 then async.sleep(0) end
+        if n % 20 == 0 then async.sleep(0) end
       end
     end)
     test.turns(turns % 7)
@@ -509,7 +509,7 @@ test("a read that is cancelled while the pool reads loses no byte", function()
     async.wait { reader }
     if not reader:cancelled() and reader:result() then break end
   end
-  test.eq(n, 20000)
+  test.eq(n, 3000)
   file:close()
 end)
 
@@ -520,28 +520,33 @@ local function give_up_late(read, ...)
   local start = async.time()
   while async.time() - start < 0.002 do end
   reader:cancel()
+  return reader
 end
 
 test("what a cancelled read still brings is there for the next one", function()
   local file = fs.open(fifo(), "r+")
   for i = 1, 20 do
     file:write(i, "\n"):flush()
-    give_up_late(file.read, file)
-    test.eq(file:read(), tostring(i))
+    local reader = give_up_late(file.read, file)
+    -- The one that is cancelled takes nothing; it may have been faster than we are.
+    async.wait { reader }
+    test.eq(reader:cancelled() and file:read() or reader:result(), tostring(i))
   end
   file:close()
 end)
 
 test("what is written after a cancelled read goes to where that read began", function()
-  local path, text = file_with(("text"):rep(25)), ("text"):rep(25)
+  local text = ("text"):rep(25)
+  local path = file_with(text)
   for i = 1, 20 do
+    test.write(path, text)
     local file = fs.open(path, "r+")
     file:seek("set", i)
-    give_up_late(file.read, file)
+    local reader = give_up_late(file.read, file)
     file:write "X"
     file:close()
-    text = text:sub(1, i) .. "X" .. text:sub(i + 2)
-    test.eq(test.read(path), text)
+    local cancelled = text:sub(1, i) .. "X" .. text:sub(i + 2)
+    test.eq(test.read(path), reader:cancelled() and cancelled or text .. "X")
   end
 end)
 
