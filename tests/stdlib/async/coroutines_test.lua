@@ -291,6 +291,21 @@ test("waiting in a callback of string.gsub is refused with the name of gsub", fu
   async.sleep(0)
 end)
 
+test("waiting in __tostring is refused below string.format and print with their names", function()
+  local value = setmetatable({}, { __tostring = function() return async.sleep(0, "text") end })
+  test.raises("format", function() return ("%s"):format(value) end)
+  test.raises("print", print, value)
+  async.sleep(0)
+end)
+
+test("waiting in what load and dofile run is refused with their names", function()
+  local _, err = load(function() async.sleep(0) end)
+  test.contains(tostring(err), "load")
+  local path = test.write(test.tmpdir() .. "/waits.lua", 'require("rille.async").sleep(0)')
+  test.raises("dofile", dofile, path)
+  async.sleep(0)
+end)
+
 test("waiting across a C function inside a coroutine is refused with its name, too", function()
   test.raises("sort", coroutine.wrap(function()
     table.sort({ 3, 2, 1 }, function(a, b)
