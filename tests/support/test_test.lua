@@ -53,6 +53,11 @@ test("a task left asleep fails the test that left it", function()
   test.contains(failing "async.spawn(async.sleep, 1000)", "1 tasks left behind")
 end)
 
+test("a handle left open fails the test that left it", function()
+  local out = failing 'handle = require("rille.signal").on("SIGUSR1", function() end)'
+  test.contains(out, "1 handles left open")
+end)
+
 test("a lost error fails the test", function()
   test.contains(failing 'async.spawn(error, "lost", 0) async.sleep(0)', "lost")
 end)
