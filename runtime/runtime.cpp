@@ -215,8 +215,19 @@ Outcome Runtime::run_string(std::string_view code, const std::string& chunk_name
 }
 
 void Runtime::cancel_main(std::string_view reason) {
-  lua_pushlstring(impl_->L, reason.data(), reason.size());
-  impl_->call_main("cancel", 1, 0);
+  // A callback of the loop has no protected call around it.
+  int status = lua_cpcall(
+      impl_->L,
+      [](lua_State* L) {
+        auto* text = static_cast<std::string_view*>(lua_touserdata(L, 1));
+        lua_getfield(L, LUA_REGISTRYINDEX, "rille.main");
+        lua_getfield(L, -1, "cancel");
+        lua_pushlstring(L, text->data(), text->size());
+        lua_call(L, 1, 0);
+        return 0;
+      },
+      &reason);
+  if (status != 0) lua_pop(impl_->L, 1);
 }
 
 uv_loop_t* Runtime::loop() const { return &impl_->loop; }

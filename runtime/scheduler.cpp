@@ -95,6 +95,19 @@ void Scheduler::poll(uv_run_mode mode) {
   polling_ = false;
 }
 
+// An operation that some other thread will complete has no handle of its own in the loop: the
+// mailbox stands for it.
+void Scheduler::count_attached(int by) {
+  attached_ += by;
+  if (!mailbox->wakeup) return;
+  auto* handle = reinterpret_cast<uv_handle_t*>(mailbox->wakeup);
+  if (attached_ > 0) {
+    uv_ref(handle);
+  } else {
+    uv_unref(handle);
+  }
+}
+
 // A live timer, handle or request. Stale timers do not count.
 bool Scheduler::alive() {
   if (heap_.size() == stale_ && timer_active_) {
@@ -167,6 +180,11 @@ void Scheduler::attach(lua_State* L, Slot* k) {
     return;
   }
   lua_State* co = lua_newthread(L);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, roots_ref_);
+  lua_pushvalue(L, -2);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
   int32_t thread;
   if (free_threads_.empty()) {
     thread = ++threads_;
@@ -285,7 +303,9 @@ void Scheduler::resume(lua_State* L, Slot* k, int nargs) {
   if (debug_ && now() - step_start_ > slow_limit_) {
     lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
     lua_pushnumber(L, now() - step_start_);
+    set_current(L, nullptr);
     if (call_hook(L, kSlow, 2)) lua_pop(L, 1);
+    set_current(L, k);
     step_start_ = now();
   }
   if (status == LUA_YIELD) return;
@@ -320,7 +340,7 @@ void Scheduler::release(lua_State* L, Slot* k) {
   k->co = nullptr;
   k->state = Slot::kFree;
   k->flags = 0;
-  ++k->wait;
+  next_wait(k);
   slots_.give_back(k);
 }
 
@@ -346,7 +366,7 @@ int Scheduler::prepare_slowly(lua_State* L) {
     lua_pushinteger(L, 1);
     return 1;
   }
-  ++k->wait;
+  next_wait(k);
   return 0;
 }
 
@@ -460,7 +480,7 @@ Scope* Scheduler::find_scope(double id) {
 void Scheduler::drop_scope(Scope* s) {
   disarm(&s->timer);
   s->slot = 0;
-  ++s->generation;
+  s->generation = (s->generation + 1) & 0x7fffffffu;
   scopes_.give_back(s);
 }
 
@@ -543,6 +563,7 @@ void Scheduler::fire_timers() {
 // ---- the end -----------------------------------------------------------------------------------
 
 void Scheduler::close() {
+  deliver_letters(this);
   for (uint32_t i = 1; i < slots_.size(); ++i) detach(slot(i));
   while (waiters) {
     rille_waiter* w = waiters;

@@ -113,6 +113,7 @@ class Scheduler {
   uv_loop_t* loop() const { return loop_; }
   lua_State* main_state() const { return L_; }
   void count_abandoned(int by) { abandoned_ += by; }
+  void count_attached(int by);
 
   // For waiters, in waiter.cpp.
   Slot* current() const { return current_; }
@@ -120,9 +121,11 @@ class Scheduler {
   int prepare_wait(lua_State* L) {
     Slot* k = current_;
     if (!can_wait(L, k) || probe_ || (k->flags & Slot::kPending)) return prepare_slowly(L);
-    ++k->wait;
+    next_wait(k);
     return 0;
   }
+  // A ticket is a double: 31 bits for the wait, 22 for the slot.
+  static void next_wait(Slot* k) { k->wait = (k->wait + 1) & 0x7fffffffu; }
   // The only lua_yield.
   int park(lua_State* L, Slot* k) {
     if (k->flags & Slot::kUnarmed) arm_scopes(k);
@@ -191,6 +194,7 @@ class Scheduler {
   int state_ref_ = LUA_NOREF;
   int tasks_ref_ = LUA_NOREF;
   int hooks_ref_ = LUA_NOREF;
+  int roots_ref_ = LUA_NOREF;
 
   // What is to run next, in order: a Slot, or a batch of `number` tasks that have not started.
   class Item {
@@ -256,6 +260,7 @@ class Scheduler {
   int depth_ = 0;      // eager starts nested in the running task
   int budget_ = 0;     // steps left before the loop is polled
   int batch_ = 64;     // adapts, so that polls are frequent in time and rare in number
+  int attached_ = 0;   // waiters that somebody waits for, or is about to
   int abandoned_ = 0;  // operations that nobody waits for any more
   uint64_t waits_ = 0;
   bool stopped_ = false;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <vector>
 
 namespace rille {
@@ -15,6 +16,7 @@ class Slab {
   // A default object with its `index` set. Throws std::bad_alloc.
   T* take() {
     if (free_.empty()) {
+      if (size_ >= kMost) throw std::bad_alloc();
       if ((size_ & (kChunk - 1)) == 0) chunks_.push_back(std::make_unique<T[]>(kChunk));
       uint32_t index = size_++;
       if (index == 0) return take();  // 0 means none
@@ -34,6 +36,7 @@ class Slab {
   bool contains(uint32_t index) const { return index > 0 && index < size_; }
 
  private:
+  static constexpr uint32_t kMost = 1u << 22;  // what fits into a ticket
   static constexpr uint32_t kBits = 10;
   static constexpr uint32_t kChunk = 1u << kBits;
   std::vector<std::unique_ptr<T[]>> chunks_;

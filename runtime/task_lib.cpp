@@ -189,7 +189,8 @@ struct TaskLib {
     return 1;
   }
 
-  // throw(index, error) -> true, if the task waited: ends its wait with an error.
+  // throw(index, error) -> true, if the task waited: ends its wait with an error. A second result
+  // of the wait tells whether requeue had moved it.
   static int throw_into(lua_State* L) {
     Scheduler* s = self(L);
     auto index = static_cast<uint32_t>(lua_tointeger(L, 1));
@@ -199,7 +200,8 @@ struct TaskLib {
       s->detach(k);
       lua_settop(L, 2);
       lua_xmove(L, k->co, 1);
-      k->values = 1;
+      lua_pushboolean(k->co, k->flags & Slot::kHeld);
+      k->values = 2;
       s->wake(k);
     }
     lua_pushboolean(L, parked);
@@ -312,7 +314,8 @@ struct TaskLib {
       return lua_yield(L, 1);
     }
     if (k->state == Slot::kParked) s->detach(k);
-    ++k->wait;
+    Scheduler::next_wait(k);
+    k->flags &= ~(Slot::kSleeping | Slot::kHeld);
     if (k->state == Slot::kReady) s->ready_.remove(k);
     k->values = 0;
     k->state = Slot::kRunning;
@@ -343,11 +346,16 @@ struct TaskLib {
 
   // ---- scopes ----------------------------------------------------------------------------------
 
+  // 0 stands for "none".
+  static double as_deadline(double when) { return when == 0 ? -1 : when; }
+
   // enter(kind [, seconds [, deadline]]) -> id, or nothing outside of a task.
   static int enter(lua_State* L) {
     Scheduler* s = self(L);
     Slot* k = s->current_;
     if (!k) return 0;
+    // What follows in Lua, up to the protected call, must not run out of stack.
+    luaL_checkstack(L, 60, "stack overflow");
     Scope* scope = s->scopes_.take();
     scope->kind = static_cast<Scope::Kind>(lua_tointeger(L, 1));
     scope->outer = k->scope;
@@ -360,9 +368,9 @@ struct TaskLib {
     }
     scope->deadline = 0;
     if (lua_type(L, 2) == LUA_TNUMBER) {
-      scope->deadline = now() + lua_tonumber(L, 2);
+      scope->deadline = as_deadline(now() + lua_tonumber(L, 2));
     } else if (lua_type(L, 3) == LUA_TNUMBER) {
-      scope->deadline = lua_tonumber(L, 3);
+      scope->deadline = as_deadline(lua_tonumber(L, 3));
     }
     if (scope->deadline != 0) k->flags |= Slot::kUnarmed;
     k->scope = scope;
@@ -478,7 +486,7 @@ struct TaskLib {
     Scope* scope = s->find_scope(lua_tonumber(L, 1));
     if (!scope) return 0;
     s->disarm(&scope->timer);
-    scope->deadline = lua_isnoneornil(L, 2) ? 0 : lua_tonumber(L, 2);
+    scope->deadline = lua_isnoneornil(L, 2) ? 0 : as_deadline(lua_tonumber(L, 2));
     if (scope->deadline != 0 && !scope->cancelled) {
       s->arm(scope->index | 0x80000000u, scope->deadline, &scope->timer);
     }
@@ -602,6 +610,7 @@ struct TaskLib {
         },
         &handles);
     if (s->timer_active_) --handles;
+    if (s->attached_ > 0) --handles;  // the mailbox
     lua_pushinteger(L, handles);
     lua_pushinteger(L, s->abandoned_);
     return 4;
@@ -678,8 +687,8 @@ void Scheduler::refuse(lua_State* L) {
       lua_pop(L, 1);
       continue;
     }
-    static const char* const kLibraries[] = {"table", "string", "os",  "io",
-                                             "math",  "debug",  "bit", "coroutine"};
+    static const char* const kLibraries[] = {"_G",   "table", "string", "os",       "io",
+                                             "math", "debug", "bit",    "coroutine"};
     for (const char* library : kLibraries) {
       lua_getglobal(L, library);
       if (!lua_istable(L, -1)) {
@@ -687,12 +696,11 @@ void Scheduler::refuse(lua_State* L) {
         continue;
       }
       for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-        if (lua_rawequal(L, -1, -4)) {
-          const char* name = lua_tostring(L, -2);
-          lua_pushfstring(L, "cannot wait inside %s.%s: it is a C function that calls Lua", library,
-                          name);
-          return;
-        }
+        if (!lua_rawequal(L, -1, -4) || lua_type(L, -2) != LUA_TSTRING) continue;
+        bool global = std::strcmp(library, "_G") == 0;
+        lua_pushfstring(L, "cannot wait inside %s%s%s: it is a C function that calls Lua",
+                        global ? "" : library, global ? "" : ".", lua_tostring(L, -2));
+        return;
       }
       lua_pop(L, 1);
     }
@@ -792,6 +800,14 @@ void Scheduler::open(lua_State* L) {
   state_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 2);
   tasks_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_newtable(L);  // the coroutines of tasks, weak
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, lib, "roots");
+  roots_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 4);
   hooks_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 1);

@@ -50,7 +50,10 @@ void abandon(rille_waiter* w) {
   }
   if (w->abandoned) return;
   w->abandoned = true;
-  if (w->scheduler) w->scheduler->count_abandoned(1);
+  if (w->scheduler) {
+    w->scheduler->count_attached(-1);
+    w->scheduler->count_abandoned(1);
+  }
   if (w->on_cancel) std::exchange(w->on_cancel, nullptr)(w, w->data);
 }
 
@@ -90,6 +93,7 @@ rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*
   w->next = s->waiters;
   if (w->next) w->next->prev = w;
   s->waiters = w;
+  s->count_attached(1);
   return w;
 }
 
@@ -111,7 +115,10 @@ int rille_park(lua_State* L, rille_waiter* w) {
 }
 
 void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data) {
-  if (w->scheduler) rille::forget(w->scheduler, w);
+  if (w->scheduler) {
+    rille::forget(w->scheduler, w);
+    if (!w->abandoned) w->scheduler->count_attached(-1);
+  }
   w->push = push;
   w->push_data = data;
   if (w->abandoned || !w->slot) {

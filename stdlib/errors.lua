@@ -32,9 +32,14 @@ local function render(trace)
 end
 errors._render = render
 
+-- One error object raised in task after task would carry all of their stacks.
+local LONGEST_TRACE = 50
+
 --- Where the running task stands, as a trace.
 function errors._trace(note, inner)
-  return { stack = traceback("", 2), note = note, inner = inner }
+  local depth = inner and inner.depth or 0
+  if depth >= LONGEST_TRACE then return inner end
+  return { stack = traceback("", 2), note = note, inner = inner, depth = depth + 1 }
 end
 
 -- The text is made when somebody asks for it: most errors are caught and forgotten.

@@ -12,17 +12,19 @@ local Barrier = {}
 Barrier.__index = Barrier
 Barrier.__name = "Barrier"
 
-local function broken_error(level)
+-- What a wait ends with when the barrier breaks: everybody raises an error of his own.
+local BROKEN = {}
+
+local function broken_error()
   errors._raise("BrokenBarrierError", "the barrier is broken")
 end
 
 local function block(self)
   local err = core.wait(self._list)
   if err ~= nil then
-    if type(err) ~= "table" then
-      -- One that is gone will never arrive again: as if it had not come.
-      self._arrived = self._arrived - 1
-    end
+    if err == BROKEN then broken_error() end
+    -- One that is gone will never arrive again: as if it had not come.
+    self._arrived = self._arrived - 1
     raise(err)
   end
 end
@@ -33,7 +35,7 @@ end
 -- Errors: BrokenBarrierError after abort(), or when reset() finds it waiting.
 -- Source: asyncio.Barrier.
 function Barrier:wait()
-  if self._broken then broken_error(2) end
+  if self._broken then broken_error() end
   local index = self._arrived
   if index + 1 == self._parties then
     self._arrived = 0
@@ -49,7 +51,7 @@ end
 
 local function dismiss(self)
   self._arrived = 0
-  core.throw_all(self._list, errors.new("BrokenBarrierError", "the barrier is broken"))
+  core.throw_all(self._list, BROKEN)
 end
 
 --- Makes the barrier usable again; those who wait get a BrokenBarrierError.

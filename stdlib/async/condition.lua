@@ -55,13 +55,14 @@ end
 local function block(self)
   local l = self._lock
   self._waiting = self._waiting + 1
-  local err = wait(self._list)
+  local err, moved = wait(self._list)
   if err == nil then
     -- Notified, then given the lock: notify has counted it over to the lock's waiters.
     l._waiting = l._waiting - 1
     return
   end
-  self._waiting = self._waiting - 1
+  local counted = moved == true and l or self
+  counted._waiting = counted._waiting - 1
   -- The body still expects to hold the lock.
   if not l._owner then
     l._owner = tasks[state[1]]

@@ -111,6 +111,9 @@ local function wait_for_all(self)
       cancel_own(self, "the gather cannot wait")
       task.raise(err)
     end
+    if type(err) == "table" and self._interruption then -- nothing can go on even so
+      task.raise(err)
+    end
     if err ~= nil and not self._interruption then
       self._interruption = err
       if err == true then
@@ -428,7 +431,10 @@ function M.as_completed(list, options)
     end
   end
   if timeout then self._deadline = core.time() + timeout end
-  return function() return next_done(self) end
+  -- A loop that is left early drops the iterator, and with it what stands at the tasks.
+  local guard = newproxy(true)
+  getmetatable(guard).__gc = function() detach(self) end
+  return function() return guard and next_done(self) end
 end
 
 -- ---- shield -------------------------------------------------------------------------------------

@@ -53,8 +53,8 @@ function Group:child_done(child)
   child[9], child[11] = false, false
   self._alive = self._alive - 1
   if state == 3 then
-    task.take(child)
     self._errors[#self._errors + 1] = child[3]
+    self._failed[#self._failed + 1] = child
     cancel_all(self, "a task of the group failed", nil)
   end
   if self._alive == 0 and self._join then
@@ -113,9 +113,10 @@ local function wait_for_children(self)
       err = join(self)
     end
     if err ~= nil then
-      interruption = interruption or err
       cancel_all(self, "the group was cancelled", nil)
-      if type(err) == "string" then break end -- waiting is impossible here
+      -- Where waiting is impossible, or nothing can go on even so, the rest is left to itself.
+      if type(err) == "string" or interruption and type(err) == "table" then return err end
+      interruption = interruption or err
     end
   end
   return interruption
@@ -136,6 +137,7 @@ local function finish(self, ok, ...)
   local interruption = wait_for_children(self)
   self._ended = true
   if body_failed then table.insert(self._errors, 1, e) end
+  for _, child in ipairs(self._failed) do task.take(child) end
   if #self._errors > 0 then error(errors._group(self._errors), 0) end
   if interruption ~= nil then task.raise(interruption) end
   if ok then return ... end
@@ -153,7 +155,8 @@ return function(fn)
   check.callable(fn, 1, "group")
   local id = enter(GROUP)
   if not id then check.fail "'group' can only be called in a task" end
-  local self = setmetatable({ _id = id, _alive = 0, _first = false, _last = false, _errors = {},
+  local self = setmetatable({ _id = id, _alive = 0, _first = false, _last = false,
+    _errors = {}, _failed = {},
     _ended = false, _cancelled = false, _join = nil }, Group)
   return finish(self, protected(fn, self))
 end

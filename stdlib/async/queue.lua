@@ -117,6 +117,9 @@ end
 
 -- ---- put ----------------------------------------------------------------------------------------
 
+-- What a wait ends with when the queue is shut down: everybody raises an error of his own.
+local SHUT = {}
+
 local function shut_down()
   errors._raise("QueueShutDown", "the queue is shut down")
 end
@@ -139,6 +142,7 @@ local function wait_to_put(self, value)
   if err ~= nil then
     self._putters:remove(node)
     self._simple = self._ring and not self._putters.head
+    if err == SHUT then shut_down() end
     raise(err)
   end
 end
@@ -186,10 +190,19 @@ local function admit(self)
   local node = self._putters:shift()
   while node do
     if core.is_waiting(node[1]) then
-      self._push(self, node.value)
-      self._unfinished = self._unfinished + 1
-      wake(node[1])
-      break
+      local ok, e = true, nil
+      if self._ring then
+        self._push(self, node.value)
+      else
+        -- A comparison that fails is the putter's error.
+        ok, e = task.protected(self._push, self, node.value)
+      end
+      if ok then
+        self._unfinished = self._unfinished + 1
+        wake(node[1])
+        break
+      end
+      core.fail(node[1], e == nil and errors.new("Error", "nil") or e)
     end
     node = self._putters:shift()
   end
@@ -206,6 +219,7 @@ local function wait_to_get(self)
   self._getting = self._getting + 1
   local err, value = wait(self._getters)
   self._getting = self._getting - 1
+  if err == SHUT then shut_down() end
   if err ~= nil then raise(err) end
   return value
 end
@@ -293,13 +307,12 @@ function Queue:shutdown(immediate)
     while self._count > 0 do self._pop(self) end
     if n > 0 then finish_items(self, math.min(n, self._unfinished)) end
   end
-  local e = errors.new("QueueShutDown", "the queue is shut down")
   local node = self._putters:shift()
   while node do
-    core.fail(node[1], e)
+    core.fail(node[1], SHUT)
     node = self._putters:shift()
   end
-  core.throw_all(self._getters, e)
+  core.throw_all(self._getters, SHUT)
 end
 
 local function next_item(self)
@@ -311,7 +324,7 @@ local function next_item(self)
     err, value = wait(self._getters)
     self._getting = self._getting - 1
     if err ~= nil then
-      if errors.is(err, "QueueShutDown") then return nil end
+      if err == SHUT then return nil end
       raise(err)
     end
   else

@@ -10,7 +10,7 @@ local create, resume, status, yield = coroutine.create, coroutine.resume, corout
   coroutine.yield
 local isyieldable = coroutine.isyieldable
 local relay, is_root, PARKED = core.relay, core.is_root, core.PARKED
-local state = core.state_table
+local state, roots = core.state_table, core.roots
 local type, getmetatable, error, unpack = type, getmetatable, error, unpack
 local traceback, rawequal = debug.traceback, rawequal
 local Cancelled, Unwind = errors._Cancelled, protect.Unwind
@@ -29,16 +29,22 @@ local transparent = setmetatable({}, { __mode = "k" })
 --- Makes the timeouts and groups that `co` opens hold for whoever resumes it, too.
 function M.share_scopes(co) transparent[co] = true end
 
+local function drop_scopes(ids)
+  for _, id in ipairs(ids) do task.scope_cancels[id] = nil end
+  core.drop_scopes(unpack(ids))
+end
+
 local function keep_scopes(co)
-  if transparent[co] and status(co) ~= "dead" then return end
+  local phase = status(co)
+  if phase ~= "dead" and (phase ~= "suspended" or transparent[co]) then return end
   local ids = { core.suspend_scopes(co) }
   if #ids == 0 then return end
-  if status(co) == "dead" then
-    core.drop_scopes(unpack(ids))
+  if phase == "dead" then
+    drop_scopes(ids)
     return
   end
   ids.guard = newproxy(true)
-  getmetatable(ids.guard).__gc = function() core.drop_scopes(unpack(ids)) end
+  getmetatable(ids.guard).__gc = function() drop_scopes(ids) end
   scopes_of[co] = ids
 end
 
@@ -69,7 +75,7 @@ function pass(co, ok, ...)
 end
 
 local function start(co, ...)
-  if parked[co] then return false, "cannot resume non-suspended coroutine" end
+  if parked[co] or roots[co] then return false, "cannot resume non-suspended coroutine" end
   if state[2] then bring_scopes(co) end
   return pass(co, resume(co, ...))
 end

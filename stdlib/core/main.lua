@@ -30,8 +30,15 @@ local function report_destroyed(list, at_end)
   end
 end
 
+local end_hooks = {}
+
+--- Calls `fn()` once every task has ended, outside of tasks: for what must not be lost at the end
+-- of the program.
+function M.at_end(fn) end_hooks[#end_hooks + 1] = fn end
+
 --- Starts the main task; `finished(status, message)` learns of its end.
 function M.start(fn, ...)
+  report.lost = 0
   local main = task.spawn_for({ child_done = function() core.stop() end }, fn, ...)
   main[5] = { vars = false, run = { outer = false } }
   main[7] = "main"
@@ -67,12 +74,6 @@ end
 
 --- Reports what is still there when nothing can go on.
 function M.report_destroyed() report_destroyed(report.all_tasks(), false) end
-
-local end_hooks = {}
-
---- Calls `fn()` once every task has ended, outside of tasks: for what must not be lost at the end
--- of the program.
-function M.at_end(fn) end_hooks[#end_hooks + 1] = fn end
 
 --- The outcome of the main task: "done", results...; "cancelled", reason, text; "failed", error,
 -- text with traceback.

@@ -10,6 +10,7 @@ local getmetatable, error, type, status = getmetatable, error, type, coroutine.s
 local running = coroutine.running
 local Cancelled = errors._Cancelled
 local is_live, revive, acknowledge = task.is_live, task.revive, task.acknowledge
+local forget_rethrow = task.forget_rethrow
 
 local M = { pcall = pcall, xpcall = xpcall }
 
@@ -28,6 +29,7 @@ local function may_catch(c, fn, line, depth)
   if n > MOST_CATCHES then return false end
   local co = running()
   local places, kept = c._places or {}, {}
+  depth = depth or 0 -- a coroutine may have nothing but the protected call in it
   for _, p in ipairs(places) do
     if p.fn == fn and p.line == line and p.depth == depth and p.co == co then return false end
     -- A catch further out lets all deeper places start afresh. Another coroutine is further out if
@@ -55,6 +57,7 @@ M.caught = caught
 
 local function after(ok, ...)
   if not ok then
+    forget_rethrow()
     local e = (...)
     if type(e) == "table" then
       local meta = getmetatable(e)
@@ -71,6 +74,7 @@ local wrapped_xpcall
 
 local function after_xpcall(ok, ...)
   if not ok then
+    forget_rethrow()
     local e = (...)
     if type(e) == "table" and (getmetatable(e) == Unwind
         or getmetatable(e) == Cancelled and e._through) then
@@ -102,6 +106,7 @@ _G.xpcall = wrapped_xpcall
 
 local function after_acknowledging(ok, ...)
   if not ok then
+    forget_rethrow()
     local e = (...)
     if type(e) == "table" then
       local meta = getmetatable(e)

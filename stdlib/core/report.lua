@@ -54,11 +54,11 @@ local function default(report)
   M.write(table.concat(lines, "\n"))
 end
 
---- Sends a report to the exception handler, or to stderr.
+--- Sends a report to the exception handler, or to stderr. True if a handler took it.
 function M.report(report)
   if M.handler then
     local ok, e = pcall(M.handler, report)
-    if ok then return end
+    if ok then return true end
     default(report)
     default { message = "error in the exception handler", error = e }
   else
@@ -76,11 +76,11 @@ local watched = {}
 local function lose(record, t)
   if not watched[record] then return end
   watched[record] = nil
-  if not M.handler then M.lost = M.lost + 1 end -- what a handler gets is not lost
-  M.report {
+  local handled = M.report {
     message = "the error of " .. record.name .. " was never taken", error = record.error,
     task = t, traceback = errors._render(record.trace), made = record.made,
   }
+  if not handled then M.lost = M.lost + 1 end
 end
 
 task.watch_lost = function(t)

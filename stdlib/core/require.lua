@@ -49,9 +49,9 @@ function require(name)
       error(("loop or previous error loading module '%s'"):format(name), 2)
     end
     waits_for[me] = other.owner
-    local ok, e = task.protected(other.done.await, other.done)
+    local err = task.join(other.done) -- not await, which would pass a cancellation on
     waits_for[me] = nil
-    if not ok then task.rethrow(e) end
+    if err ~= nil then task.raise(err) end
     return require(name)
   end
 

@@ -91,6 +91,9 @@ local function rethrow(e)
 end
 M.rethrow = rethrow
 
+--- Whoever has caught an error that was raised again has ended its way.
+function M.forget_rethrow() rethrowing = nil end
+
 local function protected(fn, ...) return xpcall(fn, keep_trace, ...) end
 M.protected = protected
 
@@ -337,6 +340,7 @@ hooks[3] = hooks[1]
 
 -- A task's coroutine died of an error.
 local function failed(task, co, e, out_of_memory)
+  rethrowing = nil
   local x = task[10]
   local trace
   if x and x.rethrown and rawequal(x.rethrown.value, e) then
