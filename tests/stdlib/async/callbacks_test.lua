@@ -84,20 +84,26 @@ end)
 test("every wait in a callback is refused", function()
   local lock, queue, future = async.Lock(), async.Queue(), async.Future()
   lock:acquire()
-  local refused = 0
+  local refused, starts = 0, 0
+  local function started() starts = starts + 1 end
   async.call_soon(function()
     for _, wait in ipairs {
       function() lock:acquire() end,
       function() queue:get() end,
       function() future:await() end,
       function() async.Event():wait() end,
-      function() async.gather { function() end } end,
+      function() async.gather { started } end,
+      function() async.map({ 1 }, started) end,
+      function() async.wait_for(started, 1000) end,
+      function() async.timeout(1000, started) end,
+      function() async.group(started) end,
+      function() async.run(started) end,
     } do
       if not pcall(wait) then refused = refused + 1 end
     end
   end)
   test.turns(5)
-  test.eq(refused, 5)
+  test.eq({ refused, starts }, { 10, 0 })
   queue:put "item" -- which the refused get has not taken
   test.eq(queue:qsize(), 1)
   lock:release()

@@ -195,6 +195,8 @@ end)
 test("conditions name their wrong argument and the caller's line", function()
   test.blames_caller("bad argument #1 to 'Condition'", function() async.Condition(1) end)
   local cond = async.Condition()
+  test.blames_caller("bad argument #1 to 'with'", function() cond:with(nil) end)
+  test.eq(cond:locked(), false)
   cond:acquire()
   test.blames_caller("bad argument #1 to 'notify'", function() cond:notify("all") end)
   test.blames_caller(

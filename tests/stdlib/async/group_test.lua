@@ -182,19 +182,28 @@ test("cancel by a child reaches the function, and waiting works afterwards", fun
   async.sleep(0)
 end)
 
-test("cancel of a group hands its reason to those it cancels", function()
-  local seen
+test("cancel of a group tells those it cancels why, by whom and where", function()
+  local seen, body, place
   async.group(function(g)
     g:spawn(function()
       local _, err = pcall(sleep_for_ever)
       seen = err
       error(err, 0)
     end)
-    async.sleep(0)
-    g:cancel "enough"
+    g:spawn(function()
+      place = test.here(1)
+      g:cancel "enough"
+    end)
+    local _, err = pcall(sleep_for_ever)
+    body = err
+    error(err, 0)
   end)
-  assert(errors.is(seen, "Cancelled"))
-  test.eq(seen.reason, "enough")
+  for _, err in ipairs { seen, body } do
+    assert(errors.is(err, "Cancelled"))
+    test.eq(err.reason, "enough")
+    test.eq(type(err.by:name()), "string")
+    test.eq(err.at, place)
+  end
 end)
 
 test("errors that are raised after cancel are raised in an ErrorGroup", function()

@@ -176,6 +176,12 @@ test("a BoundedSemaphore refuses a release too many at the caller's line", funct
   test.eq(sem:value(), 1)
 end)
 
+test("with of a semaphore names its wrong argument and takes no permit", function()
+  local sem = async.Semaphore(1)
+  test.blames_caller("bad argument #1 to 'with'", function() sem:with(nil) end)
+  test.eq(sem:value(), 1)
+end)
+
 test("a semaphore has one permit unless told otherwise", function()
   test.eq(async.Semaphore():value(), 1)
 end)
