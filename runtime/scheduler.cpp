@@ -180,11 +180,6 @@ void Scheduler::attach(lua_State* L, Slot* k) {
     return;
   }
   lua_State* co = lua_newthread(L);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, roots_ref_);
-  lua_pushvalue(L, -2);
-  lua_pushboolean(L, 1);
-  lua_rawset(L, -3);
-  lua_pop(L, 1);
   int32_t thread;
   if (free_threads_.empty()) {
     thread = ++threads_;

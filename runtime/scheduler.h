@@ -194,7 +194,6 @@ class Scheduler {
   int state_ref_ = LUA_NOREF;
   int tasks_ref_ = LUA_NOREF;
   int hooks_ref_ = LUA_NOREF;
-  int roots_ref_ = LUA_NOREF;
 
   // What is to run next, in order: a Slot, or a batch of `number` tasks that have not started.
   class Item {

@@ -337,6 +337,24 @@ struct TaskLib {
     return 1;
   }
 
+  // is_task(co) -> true, if `co` is the coroutine of a task: one whose outermost function is the
+  // body that all tasks have.
+  static int is_task(lua_State* L) {
+    lua_State* co = lua_tothread(L, 1);
+    lua_Debug ar, outermost;
+    int level = 0;
+    while (lua_getstack(co, level, &ar)) {
+      outermost = ar;
+      ++level;
+    }
+    if (level == 0) return 0;
+    lua_getinfo(co, "f", &outermost);
+    lua_xmove(co, L, 1);
+    lua_rawgeti(L, upvalue(kHooksUpvalue), Scheduler::kBody);
+    lua_pushboolean(L, lua_rawequal(L, -1, -2));
+    return 1;
+  }
+
   // is_root(co) -> true, if `co` is the running task's own coroutine.
   static int is_root(lua_State* L) {
     Scheduler* s = self(L);
@@ -735,6 +753,7 @@ void Scheduler::open(lua_State* L) {
       {"fail", TaskLib::fail},
       {"is_waiting", TaskLib::is_waiting},
       {"is_root", TaskLib::is_root},
+      {"is_task", TaskLib::is_task},
       {"enter", TaskLib::enter},
       {"leave", TaskLib::leave},
       {"cancel_scope", TaskLib::cancel_scope},
@@ -800,14 +819,6 @@ void Scheduler::open(lua_State* L) {
   state_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 2);
   tasks_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_newtable(L);  // the coroutines of tasks, weak
-  lua_createtable(L, 0, 1);
-  lua_pushliteral(L, "k");
-  lua_setfield(L, -2, "__mode");
-  lua_setmetatable(L, -2);
-  lua_pushvalue(L, -1);
-  lua_setfield(L, lib, "roots");
-  roots_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 4);
   hooks_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 1);

@@ -10,7 +10,7 @@ local create, resume, status, yield = coroutine.create, coroutine.resume, corout
   coroutine.yield
 local isyieldable = coroutine.isyieldable
 local relay, is_root, PARKED = core.relay, core.is_root, core.PARKED
-local state, roots = core.state_table, core.roots
+local state, is_task = core.state_table, core.is_task
 local type, getmetatable, error, unpack = type, getmetatable, error, unpack
 local traceback, rawequal = debug.traceback, rawequal
 local Cancelled, Unwind = errors._Cancelled, protect.Unwind
@@ -57,6 +57,15 @@ local function bring_scopes(co)
   end
 end
 
+-- Coroutines that are known to be no task's.
+local scripts_own = setmetatable({}, { __mode = "k" })
+
+local function belongs_to_task(co)
+  if is_task(co) then return true end
+  scripts_own[co] = true
+  return false
+end
+
 local pass
 
 local function go_on(co, ...)
@@ -75,7 +84,9 @@ function pass(co, ok, ...)
 end
 
 local function start(co, ...)
-  if parked[co] or roots[co] then return false, "cannot resume non-suspended coroutine" end
+  if parked[co] or not scripts_own[co] and belongs_to_task(co) then
+    return false, "cannot resume non-suspended coroutine"
+  end
   if state[2] then bring_scopes(co) end
   return pass(co, resume(co, ...))
 end
