@@ -93,6 +93,24 @@ test("a loop over as_completed that is left early leaves the other tasks alone",
   test.eq(slow:await(), "slow")
 end)
 
+test("as_completed can be asked again by a task that acknowledged its cancellation", function()
+  local event = async.Event()
+  local inner = async.spawn(function()
+    event:wait()
+    return "result"
+  end)
+  local task = async.spawn(function()
+    local next_done = async.as_completed { inner }
+    async.pcall(next_done)
+    return next_done():result()
+  end)
+  test.turns(2)
+  task:cancel()
+  test.turns(2)
+  event:set()
+  test.eq(task:await(), "result")
+end)
+
 test("as_completed names what is wrong with its arguments", function()
   test.blames_caller(
     "bad argument #1 to 'as_completed' (table expected, got nil)",
