@@ -1,7 +1,5 @@
 #include "http1_client.h"
 
-#include <array>
-
 #include "http1_message.h"
 #include "tcp.h"
 
@@ -14,8 +12,9 @@ constexpr int kMostInterim = 100;  // 1xx answers before the real one
 // One request and its response, over a socket that is taken over for it.
 class Exchange final : public Waiting, Stream::Sink {
  public:
-  Exchange(Socket* socket, std::uint64_t most_body, bool is_head)
+  Exchange(Socket* socket, std::uint64_t most_body, bool is_head, char* space)
       : Waiting(Operation{"read", {}, {}, socket->address()}),
+        Sink(space),
         limits_{65536, 1000, 0, most_body},
         stream_(&socket->stream),
         parser_(HTTP_RESPONSE, limits_),
@@ -46,8 +45,6 @@ class Exchange final : public Waiting, Stream::Sink {
   }
 
  private:
-  uv_buf_t space() override { return uv_buf_init(space_.data(), space_.size()); }
-
   void received(const char* data, std::size_t size) override {
     while (size > 0) {
       std::size_t used = parser_.feed(data, size);
@@ -86,7 +83,6 @@ class Exchange final : public Waiting, Stream::Sink {
   const char* fault_ = nullptr;
   int interim_ = 0;
   bool is_head_;
-  std::array<char, 65536> space_;
 };
 
 }  // namespace
@@ -97,7 +93,7 @@ int exchange(lua_State* L) {
   const char* request = luaL_checklstring(L, 2, &size);
   auto most_body = static_cast<std::uint64_t>(luaL_checknumber(L, 3));
   if (!socket->stream.is_open()) return luaL_error(L, "the socket is closed");
-  auto op = std::make_unique<Exchange>(socket, most_body, lua_toboolean(L, 4) != 0);
+  auto op = std::make_unique<Exchange>(socket, most_body, lua_toboolean(L, 4) != 0, read_space(L));
   op->prepare(L);
   op->start(std::string(request, size));
   return park(L, std::move(op));

@@ -36,8 +36,8 @@ struct ServerBox {
 
 // ---- server -------------------------------------------------------------------------------------
 
-Server::Server(uv_loop_t* loop, const ServerOptions& options)
-    : options_(options), listener_(make_tcp(loop)), timer_(new uv_timer_t) {
+Server::Server(uv_loop_t* loop, const ServerOptions& options, char* space)
+    : options_(options), listener_(make_tcp(loop)), timer_(new uv_timer_t), space_(space) {
   listener_->data = this;
   uv_timer_init(loop, timer_.get());
   timer_->data = this;
@@ -161,10 +161,15 @@ void Server::tick() {
 // ---- connection: bytes that arrive --------------------------------------------------------------
 
 Connection::Connection(std::shared_ptr<Server> server, Handle<uv_tcp_t> handle)
-    : server_(std::move(server)),
+    : Sink(server->space_),
+      server_(std::move(server)),
       stream_(std::move(handle)),
       parser_(HTTP_REQUEST, server_->options_.limits) {
   server_->join(this);
+  sockaddr_storage address{};
+  int size = sizeof address;
+  uv_tcp_getpeername(stream_.tcp(), reinterpret_cast<sockaddr*>(&address), &size);
+  remote_ = ip_of(address);
   uv_tcp_nodelay(stream_.tcp(), 1);
   stream_.read(this);
   set_deadline(server_->options_.header_ms);
@@ -178,10 +183,9 @@ void Connection::close() {
   deadline_ = 0;
   stream_.close();
   server_->leave(this);
-  point_.wake();
+  body_point_.wake();
+  request_point_.wake();
 }
-
-uv_buf_t Connection::space() { return uv_buf_init(server_->space_, sizeof server_->space_); }
 
 void Connection::received(const char* data, std::size_t size) {
   std::size_t used = 0;
@@ -214,7 +218,7 @@ std::size_t Connection::parse(const char* data, std::size_t size) {
   if (parser_.has_head()) {
     state_ = kReady;
     deadline_ = 0;
-    point_.wake();
+    request_point_.wake();
   } else if (parser_.has_failed()) {
     refuse(parser_.refusal(), parser_.fault());
   } else if (!had_begun && parser_.has_begun()) {
@@ -228,11 +232,8 @@ std::size_t Connection::take_body(const char* data, std::size_t size) {
   if (parser_.has_failed()) return size;
   std::size_t used = parser_.is_complete() ? 0 : parser_.feed(data, size);
   bool enough = parser_.is_complete() || parser_.has_failed() || parser_.body().size() > most_body_;
-  if (collecting_ && enough) {
-    point_.wake();
-  } else if (!collecting_ && parser_.body().size() > kMostKept) {
-    hold_back();
-  }
+  if (enough) body_point_.wake();
+  if (!body_point_.is_taken() && parser_.body().size() > kMostKept) hold_back();
   return used;
 }
 
@@ -282,7 +283,7 @@ void Connection::ended(int) {
   ended_ = true;
   if (state_ == kReady || state_ == kHandling) {
     // Half-closed connections get their answer; with others, writing it fails.
-    if (collecting_) point_.wake();
+    body_point_.wake();
   } else {
     close();
   }
@@ -297,12 +298,12 @@ void Connection::expire() {
   deadline_ = 0;
   if (state_ == kReading && parser_.has_begun()) {
     refuse(408, "the header took too long");
-  } else if (collecting_) {
+  } else if (state_ != kHandling || writing_) {
+    close();
+  } else if (body_point_.is_taken()) {
     body_status_ = 408;
     body_fault_ = "the body took too long";
-    point_.wake();
-  } else {
-    close();
+    body_point_.wake();
   }
 }
 
@@ -323,7 +324,7 @@ int Connection::next_request(lua_State* L) {
     }
   }
   if (state_ == kReady || state_ == kClosed) return push_request(L, this);
-  return point_.wait(L, push_request, this);
+  return request_point_.wait(L, push_request, this);
 }
 
 int Connection::push_request(lua_State* L, void* self) {
@@ -337,6 +338,7 @@ int Connection::push_request(lua_State* L, void* self) {
   const std::string& head = c->parser_.head();
   lua_pushlstring(L, head.data(), head.size());
   c->state_ = kHandling;
+  c->writing_ = false;
   c->body_status_ = 0;
   c->body_fault_ = nullptr;
   return 2;
@@ -344,6 +346,7 @@ int Connection::push_request(lua_State* L, void* self) {
 
 int Connection::read_body(lua_State* L, std::size_t most) {
   most_body_ = most;
+  waiting_ = answered_;
   bool known = parser_.is_complete() || parser_.has_failed() || ended_ || body_status_ != 0 ||
                state_ != kHandling || parser_.content_length() > most ||
                parser_.body().size() > most;
@@ -351,10 +354,9 @@ int Connection::read_body(lua_State* L, std::size_t most) {
   if (parser_.expects_continue() && parser_.body_received() == 0) {
     stream_.send("HTTP/1.1 100 Continue\r\n\r\n");
   }
-  collecting_ = true;
   set_deadline(server_->options_.body_ms);
   go_on_reading();
-  return point_.wait(L, push_body, this);
+  return body_point_.wait(L, push_body, this);
 }
 
 int Connection::push_body(lua_State* L, void* self) {
@@ -362,9 +364,13 @@ int Connection::push_body(lua_State* L, void* self) {
 }
 
 int Connection::push_body(lua_State* L) {
-  collecting_ = false;
-  deadline_ = 0;
   lua_pushnil(L);
+  // Another task may have answered the request after this one was woken.
+  if (waiting_ != answered_ || state_ != kHandling) {
+    lua_pushnil(L);
+    return 2;
+  }
+  deadline_ = 0;
   int status = body_status_;
   const char* fault = body_fault_;
   if (status == 0 &&
@@ -401,8 +407,9 @@ bool Connection::answers_close(int flags) {
 
 int Connection::respond(lua_State* L, const ResponseHead& given, std::string_view body, int flags) {
   if (state_ != kHandling) return 0;  // it was closed meanwhile
-  collecting_ = false;
   deadline_ = 0;
+  ++answered_;
+  body_point_.wake();
   ResponseHead head = given;
   closing_ = answers_close(flags);
   if (closing_) {
@@ -438,6 +445,7 @@ int Connection::respond(lua_State* L, const ResponseHead& given, std::string_vie
   } else {
     rest = body.substr(written - out.size());
   }
+  writing_ = true;
   set_deadline(server_->options_.write_ms);
   return stream_.write(L, remote().c_str(), std::move(rest));
 }
@@ -477,16 +485,6 @@ void Connection::drain() {
   closing_ = true;
   bool idle = state_ == kReading && !parser_.has_begun();
   if (idle || state_ == kDraining || state_ == kLingering) close();
-}
-
-const std::string& Connection::remote() {
-  if (remote_.empty() && stream_.is_open()) {
-    sockaddr_storage address{};
-    int size = sizeof address;
-    uv_tcp_getpeername(stream_.tcp(), reinterpret_cast<sockaddr*>(&address), &size);
-    remote_ = ip_of(address);
-  }
-  return remote_;
 }
 
 // ---- Lua ----------------------------------------------------------------------------------------
@@ -602,7 +600,8 @@ int listen(lua_State* L) {
   sockaddr_storage address;
   if (parse_address(ip, port, &address) != 0) return luaL_argerror(L, 1, "not an IP address");
 
-  auto* box = Class<ServerBox>::push(L, std::make_shared<Server>(rille_loop(L), options));
+  auto* box =
+      Class<ServerBox>::push(L, std::make_shared<Server>(rille_loop(L), options, read_space(L)));
   const char* syscall;
   int rc = box->server->listen(address, 511, &syscall);
   if (rc == 0) return 1;

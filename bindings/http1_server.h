@@ -32,7 +32,7 @@ class Connection;
 // Shared by the server's object in Lua and its connections, whichever is collected last.
 class Server : public std::enable_shared_from_this<Server> {
  public:
-  Server(uv_loop_t* loop, const ServerOptions& options);
+  Server(uv_loop_t* loop, const ServerOptions& options, char* space);
   ~Server();
 
   int listen(const sockaddr_storage& address, int backlog, const char** syscall);
@@ -69,8 +69,8 @@ class Server : public std::enable_shared_from_this<Server> {
   std::uint64_t due_ = UINT64_MAX;
   std::uint64_t last_tick_ = 0;
   DateField date_;
-  std::string out_;    // for putting a response together
-  char space_[65536];  // where bytes arrive
+  std::string out_;  // for putting a response together
+  char* space_;      // for bytes that arrive
 };
 
 class Connection final : Stream::Sink {
@@ -81,7 +81,8 @@ class Connection final : Stream::Sink {
   // Waits for a request: nil and its head, or nil and nil when there are no more.
   int next_request(lua_State* L);
 
-  // Waits for the body of the request: nil and the body; or nil, nil, a status and what is wrong.
+  // Waits for the body of the request: nil and the body; nil, nil, a status and what is wrong; or
+  // nil and nil once the request has been answered.
   int read_body(lua_State* L, std::size_t most);
 
   // Answers the request, and waits if the peer is slow to take it.
@@ -93,7 +94,7 @@ class Connection final : Stream::Sink {
   void close();
 
   // The peer's IP address.
-  const std::string& remote();
+  const std::string& remote() const { return remote_; }
 
  private:
   friend class Server;
@@ -107,7 +108,6 @@ class Connection final : Stream::Sink {
     kClosed,
   };
 
-  uv_buf_t space() override;
   void received(const char* data, std::size_t size) override;
   void ended(int status) override;
 
@@ -132,9 +132,12 @@ class Connection final : Stream::Sink {
   std::string input_;       // came before its time
   std::size_t parsed_ = 0;  // of it
   std::string remote_;
-  WaitPoint point_;
+  WaitPoint request_point_;
+  WaitPoint body_point_;        // mostly the same task's, but a handler may share its request
   std::uint64_t deadline_ = 0;  // 0: none
   std::size_t most_body_ = 0;
+  unsigned answered_ = 0;  // how many requests
+  unsigned waiting_ = 0;   // what it was when the body was asked for
   std::size_t drained_ = 0;
   const char* body_fault_ = nullptr;
   int body_status_ = 0;
@@ -144,7 +147,7 @@ class Connection final : Stream::Sink {
   bool closing_ = false;  // after this request
   bool ended_ = false;    // the peer sends no more
   bool held_ = false;     // reading pauses
-  bool collecting_ = false;
+  bool writing_ = false;  // and waits for the peer
 };
 
 // listen(ip, port, options) -> server. Every option is there, 0 for no limit.

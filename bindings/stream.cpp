@@ -35,7 +35,7 @@ int Stream::read(Sink* sink) {
   return uv_read_start(
       stream(),
       [](uv_handle_t* h, std::size_t, uv_buf_t* buffer) {
-        *buffer = static_cast<Sink*>(h->data)->space();
+        *buffer = uv_buf_init(static_cast<Sink*>(h->data)->space_, kReadSize);
       },
       [](uv_stream_t* s, ssize_t n, const uv_buf_t* buffer) {
         auto* to = static_cast<Sink*>(s->data);
@@ -82,6 +82,23 @@ void Stream::shutdown() {
   int rc = uv_shutdown(req.get(), stream(),
                        [](uv_shutdown_t* r, int) { std::unique_ptr<uv_shutdown_t>{r}; });
   if (rc == 0) req.release();
+}
+
+char* read_space(lua_State* L) {
+  static const char kKey = 0;
+  lua_pushlightuserdata(L, const_cast<char*>(&kKey));
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushlightuserdata(L, const_cast<char*>(&kKey));
+    lua_newuserdata(L, kReadSize);
+    lua_pushvalue(L, -1);
+    lua_insert(L, -3);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+  }
+  auto* space = static_cast<char*>(lua_touserdata(L, -1));
+  lua_pop(L, 1);
+  return space;
 }
 
 Handle<uv_tcp_t> make_tcp(uv_loop_t* loop) {

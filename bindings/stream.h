@@ -16,12 +16,17 @@ class Stream {
   // the stream, and has to be there as long as the stream reads.
   class Sink {
    public:
-    virtual uv_buf_t space() = 0;  // where the next bytes are put
+    // `space` is where bytes are put: read_space().
+    explicit Sink(char* space) : space_(space) {}
     virtual void received(const char* data, std::size_t size) = 0;
     virtual void ended(int status) = 0;  // UV_EOF or an error; nothing comes after it
 
    protected:
     ~Sink() = default;
+
+   private:
+    friend class Stream;
+    char* space_;
   };
 
   Stream() = default;
@@ -59,6 +64,10 @@ class Stream {
 
   Handle<uv_tcp_t> handle_;
 };
+
+// Where bytes arrive, for all streams of a runtime: they are taken at once, in the callback.
+constexpr std::size_t kReadSize = 65536;
+char* read_space(lua_State* L);
 
 // A fresh TCP handle of the runtime that `loop` belongs to.
 Handle<uv_tcp_t> make_tcp(uv_loop_t* loop);

@@ -7,14 +7,8 @@
 namespace rille {
 
 namespace {
-constexpr std::size_t kReadSize = 65536;
 constexpr std::size_t kEnough = 262144;  // bytes kept for a reader that does not come
 }  // namespace
-
-uv_buf_t Socket::space() {
-  if (space_.empty()) space_.resize(kReadSize);
-  return uv_buf_init(space_.data(), static_cast<unsigned>(space_.size()));
-}
 
 void Socket::received(const char* data, std::size_t size) {
   input_.append(data, size);
@@ -91,7 +85,7 @@ struct Connect final : Request<uv_connect_t> {
 
   int push(lua_State* L) override {
     uv_tcp_nodelay(handle.get(), 1);
-    Class<Socket>::push(L, std::move(handle), *what().address);
+    Class<Socket>::push(L, std::move(handle), *what().address, read_space(L));
     return 1;
   }
 };
@@ -273,7 +267,7 @@ class Listener {
     int size = sizeof address;
     uv_tcp_getpeername(accepted_.front().get(), reinterpret_cast<sockaddr*>(&address), &size);
     Class<Socket>::push(L, std::move(accepted_.front()),
-                        address_text(ip_of(address), port_of(address)));
+                        address_text(ip_of(address), port_of(address)), read_space(L));
     accepted_.pop_front();
     return 2;
   }

@@ -13,8 +13,8 @@ class Socket final : Stream::Sink {
  public:
   static constexpr char kName[] = "rille.Socket";
 
-  Socket(Handle<uv_tcp_t> handle, std::string address)
-      : stream(std::move(handle)), address_(std::move(address)) {}
+  Socket(Handle<uv_tcp_t> handle, std::string address, char* space)
+      : Sink(space), stream(std::move(handle)), address_(std::move(address)) {}
 
   Stream stream;
 
@@ -28,7 +28,6 @@ class Socket final : Stream::Sink {
   void close();
 
  private:
-  uv_buf_t space() override;
   void received(const char* data, std::size_t size) override;
   void ended(int status) override;
   static int push_bytes(lua_State* L, void* self);
@@ -36,7 +35,6 @@ class Socket final : Stream::Sink {
 
   std::string address_;
   std::string input_;
-  std::string space_;
   std::size_t max_ = 0;
   int status_ = 0;  // why nothing more comes, once that is so
   bool reading_ = false;

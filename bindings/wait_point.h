@@ -29,16 +29,17 @@ class WaitPoint {
   }
 
   // Wakes the task that waits, if there is one.
-  void wake() {
-    if (waiter_) rille_complete(std::exchange(waiter_, nullptr), push_, object_);
+  void wake() { wake_with(push_); }
+
+  // The same with another outcome.
+  void wake_with(int (*push)(lua_State*, void*)) {
+    if (waiter_) rille_complete(std::exchange(waiter_, nullptr), push, object_);
   }
 
  private:
   // Nobody wants to know any more.
   void drop() {
-    if (!waiter_) return;
-    rille_complete(
-        std::exchange(waiter_, nullptr), [](lua_State*, void*) { return 0; }, nullptr);
+    wake_with([](lua_State*, void*) { return 0; });
   }
 
   rille_waiter* waiter_ = nullptr;

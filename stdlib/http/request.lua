@@ -2,6 +2,7 @@
 local http1 = require "rille.core.http1"
 local errors = require "rille.errors"
 local fields = require "rille.http.fields"
+local Lock = require("rille.async").Lock
 
 local rawget, rawset, type = rawget, rawset, type
 
@@ -21,6 +22,20 @@ local CONNECTION, HEAD, MOST, ANSWERED = 1, 2, 3, 4
 ---@field version string  "1.1" or "1.0"
 local Request = {}
 
+local function collect(self)
+  local body, status, fault = rawget(self, "_body"), nil, nil
+  if body then return body end
+  if not self[ANSWERED] then body, status, fault = self[CONNECTION]:read_body(self[MOST]) end
+  if status then
+    local message = ("%d %s: %s"):format(status, http1.reason(status), fault)
+    raise("HTTPError", message, { status = status, _answer = {} })
+  elseif not body then
+    raise("InvalidStateError", "body: the request has been answered")
+  end
+  rawset(self, "_body", body)
+  return body
+end
+
 --- The body, collected in memory.
 ---@async
 ---@return string
@@ -29,17 +44,13 @@ local Request = {}
 function Request:body()
   local body = rawget(self, "_body")
   if body then return body end
-  if self[ANSWERED] then
-    raise("InvalidStateError", "body: the request has been answered")
+  -- A handler may have shared the request among tasks.
+  local lock = rawget(self, "_lock")
+  if not lock then
+    lock = Lock()
+    rawset(self, "_lock", lock)
   end
-  local status, fault
-  body, status, fault = self[CONNECTION]:read_body(self[MOST])
-  if not body then
-    local message = ("%d %s: %s"):format(status, http1.reason(status), fault)
-    raise("HTTPError", message, { status = status, _answer = {} })
-  end
-  rawset(self, "_body", body)
-  return body
+  return lock:with(collect, self)
 end
 
 --- The body as text.

@@ -228,7 +228,11 @@ end
 local function resolve_host(host)
   if host == "*" then return "0.0.0.0" end
   if tcp.is_ip(host) then return host end
-  return tcp.lookup(host)[1]
+  local addresses = tcp.lookup(host)
+  for _, ip in ipairs(addresses) do
+    if not ip:find(":", 1, true) then return ip end
+  end
+  return addresses[1]
 end
 
 --- Starts a server; when this returns, it listens.

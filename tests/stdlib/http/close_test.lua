@@ -13,6 +13,16 @@ end
 
 local function hello() return "hello" end
 
+-- A server whose handler tells that it has begun.
+local function start_and_tell(handler)
+  local begun = async.Event()
+  local server = start(function(req)
+    begun:set()
+    return handler(req)
+  end)
+  return server, begun
+end
+
 local function refused(port)
   local e = test.raises("OSError", http.get, "http://127.0.0.1:" .. port .. "/")
   return e.code == "ECONNREFUSED"
@@ -30,9 +40,8 @@ test("close ends idle connections, and nobody can connect any more", function()
 end)
 
 test("close waits for requests in progress, whose connections then end", function()
-  local go_on, begun = async.Event(), async.Event()
-  local server = start(function()
-    begun:set()
+  local go_on = async.Event()
+  local server, begun = start_and_tell(function()
     go_on:wait()
     return "hello"
   end)
@@ -50,14 +59,14 @@ end)
 
 test("close cancels what has not ended when the grace is over, and lets it clean up", function()
   local log = test.log()
-  local server = start(function()
+  local server, begun = start_and_tell(function()
     async.finally(function() async.sleep(1000) end, function()
       async.sleep(0)
       log "cleaned up"
     end)
   end)
   local peer = raw.connect(server.port):send(GET)
-  async.sleep(0.005)
+  begun:wait()
   server:close(0.005)
   test.eq(log, { "cleaned up" })
   test.eq(peer:read_all(), "")
@@ -65,9 +74,9 @@ test("close cancels what has not ended when the grace is over, and lets it clean
 end)
 
 test("close without grace cancels at once", function()
-  local server = start(function() async.sleep(1000) end)
+  local server, begun = start_and_tell(function() async.sleep(1000) end)
   local peer = raw.connect(server.port):send(GET)
-  async.sleep(0.005)
+  begun:wait()
   server:close(0)
   test.eq(peer:read_all(), "")
 end)
@@ -85,12 +94,12 @@ end)
 
 test("close may be called twice, and at once, and waits each time", function()
   local go_on = async.Event()
-  local server = start(function()
+  local server, begun = start_and_tell(function()
     go_on:wait()
     return "hello"
   end)
   local peer = raw.connect(server.port):send(GET)
-  async.sleep(0.005)
+  begun:wait()
   local closers = { async.spawn(server.close, server), async.spawn(server.close, server) }
   test.turns()
   test.eq({ closers[1]:done(), closers[2]:done() }, { false, false })
@@ -102,11 +111,11 @@ end)
 
 test("a cancelled close closes without grace", function()
   local ended
-  local server = start(function()
+  local server, begun = start_and_tell(function()
     async.finally(function() async.sleep(1000) end, function() ended = true end)
   end)
   raw.connect(server.port):send(GET)
-  async.sleep(0.005)
+  begun:wait()
   local closer = async.spawn(server.close, server)
   test.turns()
   closer:cancel()
@@ -150,14 +159,16 @@ end)
 test("a server ends with the async.run that it was started under", function()
   local port, ended
   async.run(function()
+    local begun = async.Event()
     local server = http.serve {
       handler = function()
+        begun:set()
         async.finally(function() async.sleep(1000) end, function() ended = true end)
       end,
     }
     port = server.port
     raw.connect(port):send(GET)
-    async.sleep(0.005)
+    begun:wait()
   end)
   test.eq(ended, true)
   assert(refused(port))
@@ -351,14 +362,14 @@ end)
 
 test("a thousand connections in progress end with their server", { limit = 4 }, function()
   local before = raw.open_files()
-  local cleaned = 0
+  local begun, cleaned = 0, 0
   local server = start(function()
+    begun = begun + 1
     async.finally(function() async.sleep(1000) end, function() cleaned = cleaned + 1 end)
   end)
   local peers = {}
   for i = 1, 1000 do peers[i] = raw.connect(server.port):send(GET) end
-  while server._count < 1000 do async.sleep(0.005) end
-  async.sleep(0.02)
+  while begun < 1000 do async.sleep(0.001) end
   server:close(0)
   test.eq(cleaned, 1000)
   for i = 1, 1000 do
@@ -382,6 +393,25 @@ test("requests that are cut off anywhere leave nothing behind", function()
   server:close()
   test.eq(#test.reports(), 0)
   raw.open_files(before + 1) -- the last peer's
+end)
+
+test("a server that has run out of descriptors goes on when there are some again", function()
+  local script = [[
+    local http, async, tcp = require "rille.http", require "rille.async", require "rille.core.tcp"
+    local server = http.serve { handler = function() return "hello" end }
+    local sockets = {}
+    for _ = 1, 100 do
+      local ok, socket = pcall(tcp.connect, "127.0.0.1", server.port)
+      if not ok then break end
+      sockets[#sockets + 1] = socket
+    end
+    print(#sockets > 5 and #sockets < 60)
+    for _, socket in ipairs(sockets) do socket:close() end
+    async.sleep(0.02)
+    print(http.get("http://127.0.0.1:" .. server.port):text())
+  ]]
+  local result = test.rille({ "-e", script }, { prefix = "prlimit --nofile=64" })
+  test.eq({ result.code, result.stdout, result.stderr }, { 0, "true\nhello\n", "" })
 end)
 
 test("garbage is refused, and the server goes on", function()

@@ -246,6 +246,36 @@ test("a body that was not asked for in time cannot be had", function()
   test.eq(kept.method, "POST")
 end)
 
+test("tasks that share a request all get its body", function()
+  local base, server = start(function(req)
+    local function read() return req:body() end
+    local bodies = async.gather { read, read }
+    return bodies[1] .. bodies[2]
+  end)
+  test.eq(http.post(base, { body = "ab" }):text(), "abab")
+  local peer = raw.connect(server.port)
+  peer:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"
+  async.sleep(0.005)
+  peer:send "cd"
+  test.matches(peer:read_response(), "\r\n\r\ncdcd$")
+end)
+
+test("a task that waits for a body when its request is answered learns that", function()
+  local reader
+  local _, server = start(function(req)
+    if req.method == "GET" then return req:body() end
+    reader = async.spawn(req.body, req)
+    async.sleep(0)
+    return "answered"
+  end)
+  local peer = raw.connect(server.port)
+  peer:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"
+  test.matches(peer:read_response(), "answered$")
+  test.raises("InvalidStateError", reader.await, reader)
+  peer:send "abGET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\ncde"
+  test.matches(peer:read_response(), "cde$")
+end)
+
 test("forms", function()
   local base = start(function(req)
     local form = req:form()
