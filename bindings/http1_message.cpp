@@ -378,7 +378,6 @@ bool Parser::check_fields_together() {
 bool Parser::fail_head(llhttp_errno_t error) {
   switch (error) {
     case HPE_INVALID_METHOD:
-      return fail(501, "unknown method");
     case HPE_INVALID_CONSTANT:  // a method of RTSP
       return fail(501, "unknown method");
     case HPE_INVALID_URL:

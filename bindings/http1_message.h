@@ -17,7 +17,7 @@ struct Limits {
   std::size_t head_bytes = 32768;
   std::size_t headers = 100;
   std::size_t target_bytes = 8192;
-  std::uint64_t body_bytes = 16 * 1048576;
+  std::uint64_t body_bytes = 16777216;
 };
 
 // Cuts a stream of bytes into messages. The grammar is llhttp's, in its strict mode; what llhttp

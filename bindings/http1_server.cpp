@@ -135,10 +135,10 @@ void Server::tick() {
   std::uint64_t now = uv_now(timer_->loop);
   std::uint64_t earliest = UINT64_MAX;
   bool again = false;
-  for (Connection* c = first_; c;) {
-    Connection* following = c->next_;
-    if (c->deadline_ == 0) {
-    } else if (c->deadline_ > now) {
+  for (Connection *c = first_, *following; c; c = following) {
+    following = c->next_;
+    if (c->deadline_ == 0) continue;
+    if (c->deadline_ > now) {
       earliest = std::min(earliest, c->deadline_);
     } else if (c->deadline_ <= last_tick_) {
       c->expire();
@@ -147,7 +147,6 @@ void Server::tick() {
       // once more after a poll.
       again = true;
     }
-    c = following;
   }
   last_tick_ = now;
   due_ = UINT64_MAX;
@@ -233,7 +232,8 @@ std::size_t Connection::take_body(const char* data, std::size_t size) {
   std::size_t used = parser_.is_complete() ? 0 : parser_.feed(data, size);
   bool enough = parser_.is_complete() || parser_.has_failed() || parser_.body().size() > most_body_;
   if (enough) body_point_.wake();
-  if (!body_point_.is_taken() && parser_.body().size() > kMostKept) hold_back();
+  bool kept = !body_point_.is_taken() && !parser_.is_complete();
+  if (kept && parser_.body().size() > kMostKept) hold_back();
   return used;
 }
 
@@ -273,10 +273,10 @@ void Connection::begin_next() {
     if (parsed_ == input_.size()) {
       input_.clear();
       parsed_ = 0;
-      go_on_reading();
     }
   }
-  if (ended_ && state_ == kReading) close();
+  if (ended_ && state_ == kReading) return close();
+  if (input_.empty()) go_on_reading();
 }
 
 void Connection::ended(int) {

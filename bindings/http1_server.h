@@ -36,7 +36,7 @@ class Server : public std::enable_shared_from_this<Server> {
   ~Server();
 
   int listen(const sockaddr_storage& address, int backlog, const char** syscall);
-  int port() const;
+  int port() const;  // REQUIRES: not stopped
 
   // Waits for a connection: nil and the connection, or nil and nil once the server has stopped.
   int accept(lua_State* L);

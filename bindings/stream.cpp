@@ -74,14 +74,14 @@ void Stream::send(std::string data) {
   buffer = uv_buf_init(op->data.data(), static_cast<unsigned>(op->data.size()));
   int rc = uv_write(&op->req, stream(), &buffer, 1,
                     [](uv_write_t* r, int) { std::unique_ptr<Send>(static_cast<Send*>(r->data)); });
-  if (rc == 0) op.release();  // libuv has it now
+  if (rc == 0) static_cast<void>(op.release());  // libuv has it now
 }
 
 void Stream::shutdown() {
   auto req = std::make_unique<uv_shutdown_t>();
   int rc = uv_shutdown(req.get(), stream(),
                        [](uv_shutdown_t* r, int) { std::unique_ptr<uv_shutdown_t>{r}; });
-  if (rc == 0) req.release();
+  if (rc == 0) static_cast<void>(req.release());
 }
 
 char* read_space(lua_State* L) {

@@ -10,6 +10,7 @@ local type, getmetatable, setmetatable, rawget, pairs, tostring = type, getmetat
 local function raise(kind, message, extra) error(errors.new(kind, message, extra), 0) end
 
 local TEXT, HTML = "text/plain; charset=utf-8", "text/html; charset=utf-8"
+local NO_CONTENT = { [204] = true, [205] = true, [304] = true }
 local CLOSE, NO_DATE = 1, 2 -- flags of connection:respond
 
 local M = { TEXT = TEXT }
@@ -106,9 +107,8 @@ function M.resolve(a, b, headers)
   if t == "string" and b == nil then return 200, a, TEXT end
   if t == "number" then
     local status = checked_status(a)
-    if b == nil then
-      return with_headers(status, status == 204 and "" or http1.reason(status), TEXT, headers)
-    end
+    if b == nil and NO_CONTENT[status] then return with_headers(status, "", nil, headers) end
+    if b == nil then return with_headers(status, http1.reason(status), TEXT, headers) end
     return with_headers(status, checked_body(b), TEXT, headers)
   end
   if t == "table" and getmetatable(a) == Response then return from_response(a) end

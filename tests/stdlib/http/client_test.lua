@@ -211,8 +211,8 @@ end)
 
 test("the time to connect has its own limit", function()
   -- What is not accepted fills the backlog, and the next connect waits.
-  local output = raw.run [[python3 - <<'END'
-import socket, subprocess, sys
+  local output = raw.run("RILLE='" .. test.executable() .. "' python3 - <<'END'\n" .. [[
+import os, socket, subprocess
 s = socket.socket()
 s.bind(("127.0.0.1", 0))
 s.listen(0)
@@ -227,9 +227,8 @@ local http = require "rille.http"
 local ok, e = pcall(http.get, "http://127.0.0.1:%d/", { timeout = { connect = 0.05 } })
 print(ok, e.kind, e.phase, e.message:gsub(":%%d+", ":PORT"))
 """ % s.getsockname()[1]
-import os
 print(subprocess.run([os.environ["RILLE"], "-e", code], capture_output=True, text=True).stdout)
-END]]
+END]])
   test.matches(output,
     "^false\tTimeoutError\tconnect\ttimed out after 0.05 s: GET http://127.0.0.1:PORT/")
 end)
