@@ -8,6 +8,7 @@ namespace rille::http1 {
 namespace {
 
 constexpr std::uint64_t kLingerMs = 2000;
+constexpr std::uint64_t kLastLingerMs = 200;  // once the server is closing
 constexpr std::uint64_t kTickMs = 20;        // limits are that exact
 constexpr std::size_t kMostDrained = 65536;  // of a body that nobody wanted
 constexpr std::size_t kMostKept = 65536;     // of what comes before its time
@@ -478,7 +479,7 @@ void Connection::linger() {
   parsed_ = 0;
   stream_.shutdown();
   go_on_reading();
-  set_deadline(kLingerMs);
+  set_deadline(server_->listener_ ? kLingerMs : kLastLingerMs);
 }
 
 void Connection::drain() {
