@@ -9,10 +9,10 @@ namespace {
 
 constexpr std::uint64_t kLingerMs = 2000;
 constexpr std::uint64_t kLastLingerMs = 200;  // once the server is closing
-constexpr std::uint64_t kTickMs = 20;        // limits are that exact
-constexpr std::size_t kMostDrained = 65536;  // of a body that nobody wanted
-constexpr std::size_t kMostKept = 65536;     // of what comes before its time
-constexpr std::size_t kCopied = 16384;       // bodies up to that go out in one piece
+constexpr std::uint64_t kTickMs = 20;         // limits are that exact
+constexpr std::size_t kMostDrained = 65536;   // of a body that nobody wanted
+constexpr std::size_t kMostKept = 65536;      // of what comes before its time
+constexpr std::size_t kCopied = 16384;        // bodies up to that go out in one piece
 
 uv_buf_t buffer_of(std::string_view text) {
   return uv_buf_init(const_cast<char*>(text.data()), static_cast<unsigned>(text.size()));
