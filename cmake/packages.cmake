@@ -35,6 +35,21 @@ if(NOT LLHTTP_INCLUDE_DIR OR NOT LLHTTP_SOURCE_DIR)
   list(APPEND missing "llhttp's sources (llhttp.c, llhttp/llhttp.h): node-llhttp")
 endif()
 
+# Libraries without which Rille is built too, less the modules that need them: those say so when they
+# are required.
+function(optional_package name module package)
+  option(RILLE_${name} "Build ${module}, if its library is there" ON)
+  if(RILLE_${name} AND PkgConfig_FOUND)
+    pkg_check_modules(${name} IMPORTED_TARGET GLOBAL ${ARGN})
+  endif()
+  if(RILLE_${name} AND NOT ${name}_FOUND)
+    message(NOTICE "Without ${module}: it needs ${package}")
+  endif()
+endfunction()
+optional_package(OPENSSL "rille.tls" libssl-dev openssl>=3.0)
+optional_package(CARES "rille.dns's resolver" libc-ares-dev libcares>=1.18)
+optional_package(LIBEDIT "line editing in the REPL" libedit-dev libedit)
+
 if(RILLE_TESTS)
   find_package(Catch2 2.13 CONFIG QUIET)
   if(NOT Catch2_FOUND)
