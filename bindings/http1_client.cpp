@@ -1,7 +1,7 @@
 #include "http1_client.h"
 
 #include "http1_message.h"
-#include "tcp.h"
+#include "stream.h"
 
 namespace rille::http1 {
 
@@ -10,20 +10,19 @@ namespace {
 constexpr int kMostInterim = 100;  // 1xx answers before the real one
 
 // One request and its response, over a socket that is taken over for it.
-class Exchange final : public Waiting, Stream::Sink {
+class Exchange final : public Waiting, Transport::Sink {
  public:
-  Exchange(Socket* socket, std::uint64_t most_body, bool is_head, char* space)
-      : Waiting(Operation{"read", {}, {}, socket->address()}),
-        Sink(space),
+  Exchange(Stream* stream, std::uint64_t most_body, bool is_head)
+      : Waiting(Operation{"read", {}, {}, stream->name()}),
         limits_{65536, 1000, 0, most_body},
-        stream_(&socket->stream),
+        stream_(stream),
         parser_(HTTP_RESPONSE, limits_),
         is_head_(is_head) {}
 
   void start(std::string request) {
     if (is_head_) parser_.expect_no_body();
-    stream_->read(this);
-    stream_->send(std::move(request));
+    stream_->transport()->read(this);
+    stream_->transport()->write(std::move(request), nullptr);
   }
 
   // Who gives up half-way leaves a response behind that nobody may take for his own.
@@ -59,8 +58,8 @@ class Exchange final : public Waiting, Stream::Sink {
     }
   }
 
-  void ended(int status) override {
-    if (status != UV_EOF) return end_with(status);
+  void ended(const Failure& failure) override {
+    if (failure.status != UV_EOF) return end_with(failure.status);
     bool begun = parser_.has_begun();
     if (parser_.finish()) return end(nullptr);
     end(begun ? "the connection was closed in the middle of the response"
@@ -73,12 +72,12 @@ class Exchange final : public Waiting, Stream::Sink {
   }
 
   void end_with(int status) {
-    stream_->pause();
+    stream_->transport()->pause();
     complete(std::unique_ptr<Waiting>(this), status);
   }
 
   Limits limits_;
-  Stream* stream_;  // the socket waits on the stack of the task
+  Stream* stream_;  // waits on the stack of the task
   Parser parser_;
   const char* fault_ = nullptr;
   int interim_ = 0;
@@ -88,12 +87,11 @@ class Exchange final : public Waiting, Stream::Sink {
 }  // namespace
 
 int exchange(lua_State* L) {
-  Socket* socket = Class<Socket>::check(L, 1);
+  Stream* stream = check_stream(L, 1, "exchange");
   std::size_t size;
   const char* request = luaL_checklstring(L, 2, &size);
   auto most_body = static_cast<std::uint64_t>(luaL_checknumber(L, 3));
-  if (!socket->stream.is_open()) return luaL_error(L, "the socket is closed");
-  auto op = std::make_unique<Exchange>(socket, most_body, lua_toboolean(L, 4) != 0, read_space(L));
+  auto op = std::make_unique<Exchange>(stream, most_body, lua_toboolean(L, 4) != 0);
   op->prepare(L);
   op->start(std::string(request, size));
   return park(L, std::move(op));

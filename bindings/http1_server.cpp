@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "address.h"
+
 namespace rille::http1 {
 
 namespace {
@@ -39,7 +41,7 @@ struct ServerBox {
 
 Server::Server(uv_loop_t* loop, const ServerOptions& options, char* space)
     : options_(options), listener_(make_tcp(loop)), timer_(new uv_timer_t), space_(space) {
-  listener_->data = this;
+  listener_->handle.data = this;
   uv_timer_init(loop, timer_.get());
   timer_->data = this;
   uv_unref(reinterpret_cast<uv_handle_t*>(timer_.get()));
@@ -51,13 +53,20 @@ int Server::listen(const sockaddr_storage& address, int backlog, const char** sy
   auto arrived = [](uv_stream_t* s, int status) {
     if (status == 0) static_cast<Server*>(s->data)->take();
   };
-  return listen_on(listener_.get(), address, backlog, arrived, syscall);
+  *syscall = "bind";
+  int rc = uv_tcp_bind(&listener_->tcp, reinterpret_cast<const sockaddr*>(&address), 0);
+  if (rc < 0) return rc;
+  *syscall = "listen";
+  rc = uv_listen(stream_of(listener_), backlog, arrived);
+  // Without this, libuv sleeps after each connection it accepts, to leave some to other processes.
+  if (rc == 0) uv_tcp_simultaneous_accepts(&listener_->tcp, 1);
+  return rc;
 }
 
 int Server::port() const {
   sockaddr_storage address{};
   int size = sizeof address;
-  uv_tcp_getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  uv_tcp_getsockname(&listener_->tcp, reinterpret_cast<sockaddr*>(&address), &size);
   return port_of(address);
 }
 
@@ -67,11 +76,8 @@ void Server::take() {
     held_back_ = true;
     return;
   }
-  Handle<uv_tcp_t> handle = make_tcp(timer_->loop);
-  if (uv_accept(reinterpret_cast<uv_stream_t*>(listener_.get()),
-                reinterpret_cast<uv_stream_t*>(handle.get())) != 0) {
-    return;
-  }
+  StreamHandle handle = make_tcp(timer_->loop);
+  if (uv_accept(stream_of(listener_), stream_of(handle)) != 0) return;
   accepted_.push_back(std::make_unique<Connection>(shared_from_this(), std::move(handle)));
   acceptor_.wake();
 }
@@ -160,18 +166,16 @@ void Server::tick() {
 
 // ---- connection: bytes that arrive --------------------------------------------------------------
 
-Connection::Connection(std::shared_ptr<Server> server, Handle<uv_tcp_t> handle)
-    : Sink(server->space_),
-      server_(std::move(server)),
-      stream_(std::move(handle)),
-      parser_(HTTP_REQUEST, server_->options_.limits) {
+Connection::Connection(std::shared_ptr<Server> server, StreamHandle handle)
+    : server_(std::move(server)), parser_(HTTP_REQUEST, server_->options_.limits) {
   server_->join(this);
   sockaddr_storage address{};
   int size = sizeof address;
-  uv_tcp_getpeername(stream_.tcp(), reinterpret_cast<sockaddr*>(&address), &size);
+  uv_tcp_getpeername(&handle->tcp, reinterpret_cast<sockaddr*>(&address), &size);
   remote_ = ip_of(address);
-  uv_tcp_nodelay(stream_.tcp(), 1);
-  stream_.read(this);
+  uv_tcp_nodelay(&handle->tcp, 1);
+  transport_ = make_transport(std::move(handle), server_->space_);
+  transport_->read(this);
   set_deadline(server_->options_.header_ms);
 }
 
@@ -181,7 +185,7 @@ void Connection::close() {
   if (state_ == kClosed) return;
   state_ = kClosed;
   deadline_ = 0;
-  stream_.close();
+  transport_.reset();
   server_->leave(this);
   body_point_.wake();
   request_point_.wake();
@@ -253,13 +257,13 @@ std::size_t Connection::drop_body(const char* data, std::size_t size) {
 void Connection::hold_back() {
   if (held_ || ended_) return;
   held_ = true;
-  stream_.pause();
+  transport_->pause();
 }
 
 void Connection::go_on_reading() {
   if (!held_) return;
   held_ = false;
-  stream_.read(this);
+  transport_->read(this);
 }
 
 // Begins with the next request, with what has come of it already.
@@ -280,7 +284,7 @@ void Connection::begin_next() {
   if (input_.empty()) go_on_reading();
 }
 
-void Connection::ended(int) {
+void Connection::ended(const Failure&) {
   ended_ = true;
   if (state_ == kReady || state_ == kHandling) {
     // Half-closed connections get their answer; with others, writing it fails.
@@ -353,7 +357,7 @@ int Connection::read_body(lua_State* L, std::size_t most) {
                parser_.body().size() > most;
   if (known) return push_body(L);
   if (parser_.expects_continue() && parser_.body_received() == 0) {
-    stream_.send("HTTP/1.1 100 Continue\r\n\r\n");
+    transport_->write("HTTP/1.1 100 Continue\r\n\r\n", nullptr);
   }
   set_deadline(server_->options_.body_ms);
   go_on_reading();
@@ -431,7 +435,7 @@ int Connection::respond(lua_State* L, const ResponseHead& given, std::string_vie
     body = {};
   }
   uv_buf_t buffers[] = {buffer_of(out), buffer_of(body)};
-  int n = stream_.try_write(buffers, body.empty() ? 1 : 2);
+  ssize_t n = transport_->try_write(buffers, body.empty() ? 1 : 2);
   if (n < 0) {
     close();
     return 0;
@@ -448,7 +452,7 @@ int Connection::respond(lua_State* L, const ResponseHead& given, std::string_vie
   }
   writing_ = true;
   set_deadline(server_->options_.write_ms);
-  return stream_.write(L, remote().c_str(), std::move(rest));
+  return write_and_wait(L, transport_.get(), remote(), std::move(rest));
 }
 
 // ---- connection: the end ------------------------------------------------------------------------
@@ -465,7 +469,7 @@ void Connection::refuse(int status, const char* fault) {
   std::string out;
   append(&out, head);
   if (!parser_.is_head_request()) out += body;
-  stream_.send(std::move(out));
+  transport_->write(std::move(out), nullptr);
   linger();
 }
 
@@ -477,7 +481,7 @@ void Connection::linger() {
   state_ = kLingering;
   input_.clear();
   parsed_ = 0;
-  stream_.shutdown();
+  transport_->shutdown(nullptr);
   go_on_reading();
   set_deadline(server_->listener_ ? kLingerMs : kLastLingerMs);
 }

@@ -6,6 +6,8 @@
 // too long, is answered here; the task never hears of it.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <cstdint>
 #include <deque>
 #include <lua.hpp>
@@ -13,7 +15,7 @@
 #include <string>
 
 #include "http1_message.h"
-#include "stream.h"
+#include "transport.h"
 #include "wait_point.h"
 
 namespace rille::http1 {
@@ -59,7 +61,7 @@ class Server : public std::enable_shared_from_this<Server> {
   static int push_connection(lua_State* L, void* self);
 
   ServerOptions options_;
-  Handle<uv_tcp_t> listener_;
+  StreamHandle listener_;
   Handle<uv_timer_t> timer_;
   std::deque<std::unique_ptr<Connection>> accepted_;
   WaitPoint acceptor_;
@@ -73,9 +75,9 @@ class Server : public std::enable_shared_from_this<Server> {
   char* space_;      // for bytes that arrive
 };
 
-class Connection final : Stream::Sink {
+class Connection final : Transport::Sink {
  public:
-  Connection(std::shared_ptr<Server> server, Handle<uv_tcp_t> handle);
+  Connection(std::shared_ptr<Server> server, StreamHandle handle);
   ~Connection();
 
   // Waits for a request: nil and its head, or nil and nil when there are no more.
@@ -109,7 +111,7 @@ class Connection final : Stream::Sink {
   };
 
   void received(const char* data, std::size_t size) override;
-  void ended(int status) override;
+  void ended(const Failure& failure) override;
 
   void begin_next();
   std::size_t parse(const char* data, std::size_t size);
@@ -127,7 +129,7 @@ class Connection final : Stream::Sink {
   int push_body(lua_State* L);
 
   std::shared_ptr<Server> server_;
-  Stream stream_;
+  std::unique_ptr<Transport> transport_;
   Parser parser_;
   std::string input_;       // came before its time
   std::size_t parsed_ = 0;  // of it

@@ -7,6 +7,7 @@ int luaopen_rille_core_fs(lua_State* L);
 int luaopen_rille_core_http1(lua_State* L);
 int luaopen_rille_core_process(lua_State* L);
 int luaopen_rille_core_signal(lua_State* L);
+int luaopen_rille_core_stream(lua_State* L);
 int luaopen_rille_core_tcp(lua_State* L);
 }
 
@@ -18,6 +19,7 @@ const BuiltinModule kBuiltinModules[] = {
     {"rille.core.http1", luaopen_rille_core_http1},
     {"rille.core.process", luaopen_rille_core_process},
     {"rille.core.signal", luaopen_rille_core_signal},
+    {"rille.core.stream", luaopen_rille_core_stream},
     {"rille.core.tcp", luaopen_rille_core_tcp},
     {nullptr, nullptr},
 };

@@ -1,88 +1,86 @@
-// One connection over libuv, for whoever speaks over it: sockets, HTTP.
+// A connection as tasks see it: rille.net's Stream, a child's pipes, the standard streams. Reading
+// is buffered, writing waits while the peer is slow.
 #pragma once
 
-#include <cstddef>
-#include <rille/module.hpp>
+#include <deque>
+#include <memory>
 #include <string>
-#include <utility>
+#include <string_view>
+#include <vector>
+
+#include "transport.h"
 
 namespace rille {
 
-// Owns the handle. Reading pushes what arrives to a sink; writes go out in the order in which they
-// were started.
-class Stream {
+// Lives in a userdata: Class<Stream>. Its methods in Lua are the table rille.core.stream.Stream,
+// to which stdlib/net/stream.lua adds those that need no C++.
+class Stream final : Transport::Sink {
  public:
-  // Who takes what arrives. Called in callbacks of the loop, so it must not touch Lua. It may close
-  // the stream, and has to be there as long as the stream reads.
-  class Sink {
-   public:
-    // `space` is where bytes are put: read_space().
-    explicit Sink(char* space) : space_(space) {}
-    virtual void received(const char* data, std::size_t size) = 0;
-    virtual void ended(int status) = 0;  // UV_EOF or an error; nothing comes after it
+  static constexpr char kName[] = "rille.Stream";
 
-   protected:
-    ~Sink() = default;
+  // `name` is what errors call it: the peer's address, "stdin of process 42". `accepted` if the
+  // peer has opened it.
+  Stream(std::unique_ptr<Transport> transport, std::string name, bool accepted = false)
+      : transport_(std::move(transport)), name_(std::move(name)), accepted_(accepted) {}
+  ~Stream();
 
-   private:
-    friend class Stream;
-    char* space_;
-  };
+  bool is_open() const { return transport_ != nullptr; }
+  const std::string& name() const { return name_; }
+  bool was_accepted() const { return accepted_; }
 
-  Stream() = default;
-  explicit Stream(Handle<uv_tcp_t> handle) : handle_(std::move(handle)) {}
+  // REQUIRES of all below: open.
+  Transport* transport() { return transport_.get(); }
 
-  bool is_open() const { return handle_ != nullptr; }
-  uv_tcp_t* tcp() const { return handle_.get(); }
+  // True if bytes have come that nobody has read.
+  bool has_input() const { return !input().empty(); }
 
-  // Ends everything that is in progress; what was not written by then is lost.
-  void close() { handle_.reset(); }
-  // The same with a reset, so that the peer sees an error instead of an end.
-  void abort();
+  // True while a task reads or writes.
+  bool is_busy() const { return !readers_.empty() || !writes_.empty(); }
 
-  // Starts to read, or goes on after `pause`. REQUIRES: open.
-  int read(Sink* sink);
-  void pause();
+  // Takes the transport out, so that another one can be put around it or a protocol goes on by
+  // itself, and puts one in. Without one, the stream is closed. REQUIRES: not busy.
+  std::unique_ptr<Transport> release();
+  void set_transport(std::unique_ptr<Transport> transport) { transport_ = std::move(transport); }
 
-  // Writes what can be written without waiting. How many bytes that were, or an error.
-  // REQUIRES: open.
-  int try_write(const uv_buf_t* buffers, unsigned count);
-
-  // Writes all of it and puts the calling task to sleep until that is done: `return
-  // stream.write(L, …);`. Whoever is cancelled meanwhile gives up waiting, not writing.
-  // REQUIRES: open.
-  int write(lua_State* L, const char* address, std::string data);
-
-  // Writes all of it in its own time; if it fails, reading will say so. REQUIRES: open.
-  void send(std::string data);
-
-  // Tells the peer that nothing follows, once everything has been written. REQUIRES: open.
-  void shutdown();
+  // Ends the stream at once; who waits in it is woken with InvalidStateError.
+  void close() { detach(); }
 
  private:
-  uv_stream_t* stream() const { return reinterpret_cast<uv_stream_t*>(handle_.get()); }
+  enum class Kind { kSome, kExactly, kUntil, kLine };
+  struct Request;
+  struct Reader;
+  struct Write;
+  struct Taking;
+  friend struct StreamMethods;
 
-  Handle<uv_tcp_t> handle_;
+  void received(const char* data, std::size_t size) override;
+  void ended(const Failure& failure) override;
+
+  std::string_view input() const { return std::string_view(input_).substr(taken_); }
+  void take(std::size_t size);
+  int read(lua_State* L, Request request);
+  bool is_ready(Request* request) const;
+  int push_result(lua_State* L, Request* request);
+  int push_end(lua_State* L, const Request& request);
+  void serve_readers();
+  std::unique_ptr<Transport> detach();
+
+  std::unique_ptr<Transport> transport_;
+  std::string name_;
+  std::string input_;
+  std::size_t taken_ = 0;        // of it
+  Failure end_;                  // why nothing more comes, once that is so
+  std::deque<Reader*> readers_;  // the first one's turn it is
+  std::vector<Write*> writes_;   // those in progress
+  bool reading_ = false;
+  bool shut_down_ = false;
+  bool accepted_;
 };
 
-// Where bytes arrive, for all streams of a runtime: they are taken at once, in the callback.
-constexpr std::size_t kReadSize = 65536;
-char* read_space(lua_State* L);
+// Pushes an open stream, made of a handle that is connected.
+Stream* push_stream(lua_State* L, StreamHandle handle, std::string name, bool accepted = false);
 
-// A fresh TCP handle of the runtime that `loop` belongs to.
-Handle<uv_tcp_t> make_tcp(uv_loop_t* loop);
-
-// Reads an address of either family: 0 or UV_EINVAL.
-int parse_address(const char* ip, int port, sockaddr_storage* out);
-
-std::string ip_of(const sockaddr_storage& address);
-int port_of(const sockaddr_storage& address);
-
-// "127.0.0.1:80", "[::1]:80".
-std::string address_text(const std::string& ip, int port);
-
-// Binds a handle and listens. 0 or an error, and the name of the call that failed.
-int listen_on(uv_tcp_t* handle, const sockaddr_storage& address, int backlog, uv_connection_cb cb,
-              const char** syscall);
+// The stream at `index`; an InvalidStateError if it is closed.
+Stream* check_stream(lua_State* L, int index, const char* method);
 
 }  // namespace rille

@@ -34,6 +34,14 @@ void push_error(lua_State* L, const char* kind, const char* message) {
 
 }  // namespace rille
 
+extern "C" void rille_push_error(lua_State* L, const char* kind, const char* code,
+                                 const char* message) {
+  rille::push_error(L, kind, message);
+  if (!code) return;
+  lua_pushstring(L, code);
+  lua_setfield(L, -2, "code");
+}
+
 extern "C" void rille_push_os_error(lua_State* L, int status, const char* syscall, const char* path,
                                     const char* dest, const char* address) {
   push_constructor(L, "os_error");

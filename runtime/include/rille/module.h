@@ -69,6 +69,9 @@ int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*)
 /* Raises an error object; `code` may be NULL. Never returns. */
 int rille_error(lua_State* L, const char* kind, const char* code, const char* format, ...);
 
+/* Pushes an error object; `code` may be NULL. */
+void rille_push_error(lua_State* L, const char* kind, const char* code, const char* message);
+
 /* Pushes an OSError for a negative libuv status. `path`, `dest` and `address` may be NULL. */
 void rille_push_os_error(lua_State* L, int status, const char* syscall, const char* path,
                          const char* dest, const char* address);
