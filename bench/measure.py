@@ -180,10 +180,15 @@ def load(work, row, connections, port, env, seconds):
         path = "/static" if row.variant == "static" else "/"
         command = (f"wrk -t1 -c{connections} -d{seconds:g}s --latency --timeout 10s "
                    f"http://127.0.0.1:{port}{path}")
+    elif work.program.startswith("tls_"):
+        command = f"{BUILD}/tlsload {work.program} {port} {seconds:g}"
     else:
         mode = work.program.removesuffix("_echo")
         command = f"{BUILD}/pingpong {mode} {port} {connections} {seconds:g} 64"
     out, _ = Process(command, env, cpu=1).finish(seconds + 30)
+    if work.program.startswith("tls_"):
+        total, _, rate = reported(out)
+        return {"rate": rate}, total
     if work.program != "http_server":
         total, _, rate = reported(out)
         latency = [float(re.search(p + r"_us=(\S+)", out)[1]) for p in ("p50", "p99")]
@@ -247,9 +252,14 @@ def make_files():
 
 
 def make_load():
-    """The load generators, and the C server that clients talk to."""
+    """The load generators, the C server that clients talk to, and a certificate."""
     os.makedirs(BUILD, exist_ok=True)
+    if not os.path.exists(BUILD + "/cert.pem"):
+        subprocess.run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 "
+                       "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 "
+                       "-keyout key.pem -out cert.pem", shell=True, cwd=BUILD, check=True, capture_output=True)
     for target, source, libraries in (("pingpong", "load/pingpong.c", ""),
+                                      ("tlsload", "load/tlsload.c", "-lssl -lcrypto"),
                                       ("c-libuv", "peers/c-libuv/bench.c", "-luv -lhttp_parser")):
         out, path = os.path.join(BUILD, target), os.path.join(HERE, source)
         if not os.path.exists(out) or os.path.getmtime(out) < os.path.getmtime(path):

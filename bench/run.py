@@ -125,7 +125,7 @@ def run_workload(name, peers, rounds, n):
     """Each round goes over all peers in turn, so that a noisy minute touches them all alike."""
     work = WORKLOADS[name]
     n = n or work.n
-    if name.startswith("file_"):
+    if name.startswith("file_") or name == "tls_bulk":
         measure.make_files()
     rows = [row for peer in peers for row in peer.rows if row.workload == name]
     before = os.getloadavg()[0]

@@ -172,6 +172,17 @@ async def file_many(n):
     await asyncio.gather(*[t(i) for i in range(n)])
 
 
+async def spawn(n):
+    free = asyncio.Semaphore(8)
+
+    async def one():
+        async with free:
+            child = await asyncio.create_subprocess_exec("true")
+            await child.wait()
+
+    await asyncio.gather(*(one() for _ in range(n)))
+
+
 async def file_seq(n):
     loop = asyncio.get_running_loop()
     global N
@@ -271,7 +282,28 @@ async def http_client(n, port):
         await asyncio.gather(*[t() for _ in range(64)])
 
 
-SERVERS = {"tcp_echo": serve_echo, "tcp_echo_streams": serve_echo_streams, "http_server_raw": serve_http_raw,
+async def serve_tls(port):
+    import ssl
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.environ["BENCH_CERT"], os.environ["BENCH_KEY"])
+    chunk = bytes(65536)
+
+    async def serve(reader, writer):
+        try:
+            if await reader.read(65536):
+                for _ in range(2**30 // len(chunk)):
+                    writer.write(chunk)
+                    await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context, backlog=1024)
+    await server.serve_forever()
+
+
+SERVERS = {"tls_server": serve_tls, "tcp_echo": serve_echo, "tcp_echo_streams": serve_echo_streams, "http_server_raw": serve_http_raw,
            "http_server": serve_aiohttp, "ws_echo": serve_ws_aiohttp, "ws_echo_websockets": serve_ws_websockets}
 if os.environ.get("BENCH_UVLOOP"):
     import uvloop

@@ -1,13 +1,16 @@
 /* Near-physical limit: plain C on libuv + http-parser. No scripting, no coroutines.
  * usage: bench WORKLOAD N            prints: workload n seconds ops_per_s
  *        bench http_server PORT | tcp_echo PORT | ws_echo PORT | http_client N PORT */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <http_parser.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -432,6 +435,45 @@ static void http_client(long n, int port) {
   report("http_client", hc_done, now() - t0);
 }
 
+/* ---- spawn: 8 processes at once ---- */
+static long to_spawn, running;
+static void spawn_one(void);
+static void on_exit_of(uv_process_t* p, int64_t status, int signal) {
+  uv_close((uv_handle_t*)p, (uv_close_cb)free);
+  if (to_spawn > 0) spawn_one();
+}
+static void spawn_one(void) {
+  char* args[] = {"true", NULL};
+  uv_stdio_container_t io[3] = {{.flags = UV_INHERIT_FD, .data.fd = 0},
+                                {.flags = UV_INHERIT_FD, .data.fd = 1},
+                                {.flags = UV_INHERIT_FD, .data.fd = 2}};
+  uv_process_options_t o = {.file = "true", .args = args, .exit_cb = on_exit_of, .stdio = io, .stdio_count = 3};
+  uv_process_t* p = malloc(sizeof *p);
+  to_spawn--;
+  int r = uv_spawn(L, p, &o);
+  if (r < 0) die("uv_spawn", r);
+}
+static void spawn_uv(long n) {
+  double t0 = now();
+  to_spawn = n;
+  for (int i = 0; i < 8 && to_spawn > 0; i++) spawn_one();
+  uv_run(L, UV_RUN_DEFAULT);
+  report("spawn", n, now() - t0);
+}
+static void spawn_posix(long n) {
+  double t0 = now();
+  char* args[] = {"true", NULL};
+  for (long i = 0; i < n; i++) {
+    pid_t pid;
+    if (running == 8) waitpid(-1, NULL, 0), running--;
+    int r = posix_spawnp(&pid, "true", NULL, NULL, args, environ);
+    if (r) die("posix_spawn", -r);
+    running++;
+  }
+  while (running-- > 0) waitpid(-1, NULL, 0);
+  report("spawn", n, now() - t0);
+}
+
 int main(int c, char** v) {
   L = uv_default_loop();
   dir = getenv("BENCH_DATA");
@@ -459,6 +501,10 @@ int main(int c, char** v) {
     file_seq(0);
   else if (IS("file_seq_sync"))
     file_seq(1);
+  else if (IS("spawn"))
+    spawn_uv(n);
+  else if (IS("spawn_posix"))
+    spawn_posix(n);
   else if (IS("http_server"))
     serve((int)n, http_read);
   else if (IS("tcp_echo"))

@@ -3,12 +3,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"sync"
@@ -238,6 +240,26 @@ var runs = map[string]func(){
 			}
 		})
 	},
+	"spawn": func() {
+		jobs := make(chan bool)
+		var w sync.WaitGroup
+		for i := 0; i < 8; i++ {
+			w.Add(1)
+			go func() {
+				for range jobs {
+					if e := exec.Command("true").Run(); e != nil {
+						panic(e)
+					}
+				}
+				w.Done()
+			}()
+		}
+		for i := 0; i < N; i++ {
+			jobs <- true
+		}
+		close(jobs)
+		w.Wait()
+	},
 	"file_seq": func() {
 		f, e := os.Open(dir + "/big")
 		if e != nil {
@@ -295,6 +317,33 @@ func main() {
 			}
 		})
 		panic(http.ListenAndServe(addr, nil))
+	case "tls_server":
+		cert, e := tls.LoadX509KeyPair(os.Getenv("BENCH_CERT"), os.Getenv("BENCH_KEY"))
+		if e != nil {
+			panic(e)
+		}
+		l, e := tls.Listen("tcp", addr, &tls.Config{Certificates: []tls.Certificate{cert}})
+		if e != nil {
+			panic(e)
+		}
+		for {
+			c, e := l.Accept()
+			if e != nil {
+				continue
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, 65536)
+				if _, e := c.Read(b); e != nil {
+					return
+				}
+				for left := 1 << 30; left > 0; left -= len(b) {
+					if _, e := c.Write(b); e != nil {
+						return
+					}
+				}
+			}()
+		}
 	case "tcp_echo":
 		l, e := net.Listen("tcp", addr)
 		if e != nil {

@@ -63,6 +63,12 @@ const runs = {
     const fs = require('fs').promises; let left = N; await Promise.all(times(100, async () => { while (left > 0) { left--; await fs.access('/'); } }));
   },
   async file_many() { const fs = require('fs').promises; let i = 0; await Promise.all(times(64, async () => { while (i < N) { const b = await fs.readFile(`${DIR}/f${i++ % 10000}`); if (b.length !== 4096) throw 1; } })); },
+  async spawn() {
+    const { spawn } = require('child_process');
+    let left = N;
+    const one = () => new Promise((ok, bad) => spawn('true', { stdio: 'inherit' }).on('exit', ok).on('error', bad));
+    await Promise.all(Array.from({ length: 8 }, async () => { while (left-- > 0) await one(); }));
+  },
   async file_seq() { const f = await require('fs').promises.open(DIR + '/big'); const b = Buffer.alloc(65536); COUNT = 0; for (;;) { const { bytesRead } = await f.read(b, 0, 65536, null); if (!bytesRead) break; COUNT += bytesRead; } await f.close(); },
   async http_client() { // node:http with a keep-alive Agent
     const http = require('http'), agent = new http.Agent({ keepAlive: true, maxSockets: 64 }); let left = N;
@@ -78,6 +84,14 @@ const runs = {
 const servers = {
   http_server(port) { const s = require('http').createServer((q, r) => { r.setHeader('Content-Type', 'text/plain'); r.end('Hello, World!'); }); s.listen(port, '127.0.0.1', 1024); },
   tcp_echo(port) { require('net').createServer({ noDelay: true }, s => { s.on('data', d => s.write(d)); s.on('error', () => {}); }).listen(port, '127.0.0.1', 1024); },
+  tls_server(port) {
+    const { readFileSync } = require('fs'), chunk = Buffer.alloc(65536);
+    require('tls').createServer({ cert: readFileSync(process.env.BENCH_CERT), key: readFileSync(process.env.BENCH_KEY) }, s => {
+      let left = 2 ** 30;
+      const more = () => { while (left > 0) { left -= chunk.length; if (!s.write(chunk)) return s.once('drain', more); } s.end(); };
+      s.once('data', more); s.on('error', () => {});
+    }).on('tlsClientError', () => {}).listen(port, '127.0.0.1', 1024);
+  },
   ws_echo(port) { const { WebSocketServer } = require(process.env.BENCH_NODE_MODULES + '/ws'); new WebSocketServer({ port, host: '127.0.0.1', perMessageDeflate: false }).on('connection', w => { w.on('error', () => {}); w.on('message', m => w.send(m)); }); },
 };
 let t0, t1;

@@ -179,6 +179,13 @@ function runs.file_many()
   workers(64, N, function(i) assert(#fs.read_file(DIR .. "/f" .. i % 10000) == 4096) end)
 end
 
+function runs.spawn()
+  local process = require "rille.process"
+  local list = {}
+  for i = 1, N do list[i] = i end
+  async.map(list, function() process.spawn({ "true" }):wait() end, { limit = 8 })
+end
+
 function runs.file_seq()
   local fs = require "rille.fs"
   N = 0
@@ -222,6 +229,16 @@ function servers.tcp_echo()
       data = stream:read(65536)
     end
     stream:close()
+  end)
+end
+
+function servers.tls_server()
+  local net = require "rille.net"
+  local chunk = ("\0"):rep(65536)
+  local tls = { cert = os.getenv "BENCH_CERT", key = os.getenv "BENCH_KEY" }
+  net.listen { port = N, tls = tls, backlog = 1024 }:serve(function(stream)
+    if not stream:read() then return end
+    for _ = 1, 2 ^ 30 / #chunk do stream:write(chunk) end
   end)
 end
 
