@@ -320,7 +320,8 @@ struct StreamMethods {
   static Stream* self(lua_State* L, const char* method) {
     void* memory = lua_touserdata(L, 1);
     if (!memory || !lua_getmetatable(L, 1) || !lua_rawequal(L, -1, lua_upvalueindex(1))) {
-      push_bad_type(L, 0, method, "Stream", 1);
+      lua_pushfstring(L, "calling '%s' on bad self (Stream expected, got %s)", method,
+                      lua_isnoneornil(L, 1) ? "nil" : luaL_typename(L, 1));
       return nullptr;
     }
     lua_pop(L, 1);
