@@ -1,96 +1,50 @@
-// rille.core.tcp: sockets and listeners, addresses of names.
-#include "tcp.h"
-
+// rille.core.tcp: connecting and listening, over TCP and Unix sockets.
 #include <algorithm>
-#include <deque>
+#include <cerrno>
+
+#include "address.h"
+#include "listener.h"
+#include "socket.h"
+#include "stream.h"
 
 namespace rille {
 
 namespace {
-constexpr std::size_t kEnough = 262144;  // bytes kept for a reader that does not come
-}  // namespace
-
-void Socket::received(const char* data, std::size_t size) {
-  input_.append(data, size);
-  if (input_.size() > kEnough) {
-    stream.pause();
-    reading_ = false;
-  }
-  reader_.wake();
-}
-
-void Socket::ended(int status) {
-  status_ = status;
-  reader_.wake();
-}
-
-int Socket::push_bytes(lua_State* L, void* self) {
-  return L ? static_cast<Socket*>(self)->push(L) : 0;
-}
-
-// The bytes are taken when the task resumes, so that a cancelled read loses none.
-int Socket::push(lua_State* L) {
-  if (input_.empty() && status_ != UV_EOF) {
-    rille_push_os_error(L, status_, "read", nullptr, nullptr, address_.c_str());
-    return 1;
-  }
-  lua_pushnil(L);
-  if (input_.empty()) {
-    lua_pushnil(L);
-  } else {
-    std::size_t n = std::min(max_, input_.size());
-    lua_pushlstring(L, input_.data(), n);
-    input_.erase(0, n);
-  }
-  return 2;
-}
-
-int Socket::read(lua_State* L, std::size_t max) {
-  if (reader_.is_taken()) return luaL_error(L, "another task reads from this socket");
-  max_ = max;
-  if (!input_.empty() || status_ != 0) return push(L);
-  if (!stream.is_open()) {
-    rille_push_os_error(L, UV_ENOTCONN, "read", nullptr, nullptr, address_.c_str());
-    return 1;
-  }
-  if (!reading_) {
-    reading_ = true;
-    stream.read(this);
-  }
-  return reader_.wait(L, push_bytes, this);
-}
-
-void Socket::close() {
-  stream.close();
-  if (status_ == 0) status_ = UV_ECANCELED;
-  reader_.wake();
-}
-
-namespace {
-
-Socket* check_open(lua_State* L) {
-  Socket* s = Class<Socket>::check(L, 1);
-  if (!s->stream.is_open()) luaL_error(L, "the socket is closed");
-  return s;
-}
 
 // ---- connecting ---------------------------------------------------------------------------------
 
 struct Connect final : Request<uv_connect_t> {
   using Request::Request;
-  Handle<uv_tcp_t> handle;
+  StreamHandle handle;
 
   // libuv cannot cancel a connect, but closing its socket ends it.
   void stop() override { handle.reset(); }
 
   int push(lua_State* L) override {
-    uv_tcp_nodelay(handle.get(), 1);
-    Class<Socket>::push(L, std::move(handle), *what().address, read_space(L));
+    push_stream(L, std::move(handle), *what().address);
     return 1;
+  }
+
+  // Where nobody listens, a socket may by chance be given that very port for its own, and then be
+  // connected with itself.
+  static bool is_own_peer(uv_tcp_t* tcp) {
+    sockaddr_storage near{}, far{};
+    int near_size = sizeof near, far_size = sizeof far;
+    return uv_tcp_getsockname(tcp, reinterpret_cast<sockaddr*>(&near), &near_size) == 0 &&
+           uv_tcp_getpeername(tcp, reinterpret_cast<sockaddr*>(&far), &far_size) == 0 &&
+           port_of(near) == port_of(far) && ip_of(near) == ip_of(far);
+  }
+
+  static void done(uv_connect_t* req, int status) {
+    auto self = reclaim(req);
+    auto& handle = static_cast<Connect*>(self.get())->handle;
+    if (status == 0 && handle && is_own_peer(&handle->tcp)) status = UV_ECONNREFUSED;
+    if (status < 0) handle.reset();  // nobody may come for the error
+    Waiting::complete(std::move(self), status);
   }
 };
 
-// connect(ip, port) -> Socket
+// connect(ip, port) -> Stream
 int connect(lua_State* L) {
   const char* ip = luaL_checkstring(L, 1);
   int port = luaL_checkint(L, 2);
@@ -99,12 +53,43 @@ int connect(lua_State* L) {
 
   auto op = std::make_unique<Connect>(Operation{"connect", {}, {}, address_text(ip, port)});
   op->handle = make_tcp(rille_loop(L));
-  uv_tcp_t* tcp = op->handle.get();
+  uv_tcp_t* tcp = &op->handle->tcp;
   return Connect::run(L, std::move(op), [&](uv_connect_t* req) {
-    return uv_tcp_connect(req, tcp, reinterpret_cast<sockaddr*>(&to),
-                          [](uv_connect_t* r, int rc) { Waiting::complete(reclaim(r), rc); });
+    int rc = uv_tcp_connect(req, tcp, reinterpret_cast<sockaddr*>(&to), Connect::done);
+    if (rc == 0) uv_tcp_nodelay(tcp, 1);
+    return rc;
   });
 }
+
+// connect_unix(path) -> err, Stream; neither if the listener's backlog is full
+int connect_unix(lua_State* L) {
+  std::size_t length;
+  const char* text = luaL_checklstring(L, 1, &length);
+  std::string path(text, length);
+  if (path[0] == '\0') path[0] = '@';
+  sockaddr_un to;
+  socklen_t size;
+  auto fail = [&](int error, const char* syscall) {
+    rille_push_os_error(L, -error, syscall, path.c_str(), nullptr, nullptr);
+    return 1;
+  };
+  if (unix_address(path, &to, &size) != 0) return fail(ENAMETOOLONG, "connect");
+  Socket socket = Socket::make(AF_UNIX, SOCK_STREAM);
+  if (!socket.is_open()) return fail(errno, "socket");
+  if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&to), size) != 0) {
+    if (errno == EAGAIN) return 0;
+    return fail(errno, "connect");
+  }
+  StreamHandle handle = make_pipe(rille_loop(L));
+  int rc = uv_pipe_open(&handle->pipe, socket.get());
+  if (rc < 0) return fail(-rc, "connect");
+  static_cast<void>(socket.release());
+  lua_pushnil(L);
+  push_stream(L, std::move(handle), std::move(path));
+  return 2;
+}
+
+// ---- names --------------------------------------------------------------------------------------
 
 struct Lookup final : Request<uv_getaddrinfo_t> {
   using Request::Request;
@@ -143,10 +128,17 @@ int lookup(lua_State* L) {
   });
 }
 
+// family(text) -> "inet" or "inet6" if it is an IP address, else nil
+int family(lua_State* L) {
+  sockaddr_storage address;
+  if (parse_address(luaL_checkstring(L, 1), 0, &address) != 0) return 0;
+  lua_pushstring(L, address.ss_family == AF_INET ? "inet" : "inet6");
+  return 1;
+}
+
 // is_ip(text) -> whether it is an IP address
 int is_ip(lua_State* L) {
-  sockaddr_storage address;
-  lua_pushboolean(L, parse_address(luaL_checkstring(L, 1), 0, &address) == 0);
+  lua_pushboolean(L, family(L) != 0);
   return 1;
 }
 
@@ -157,163 +149,13 @@ int address(lua_State* L) {
   return 1;
 }
 
-// ---- sockets ------------------------------------------------------------------------------------
-
-// socket:read([max]) -> bytes, or nil at the end
-int socket_read(lua_State* L) {
-  auto max = static_cast<std::size_t>(luaL_optinteger(L, 2, kReadSize));
-  return Class<Socket>::check(L, 1)->read(L, max);
-}
-
-// socket:write(data)
-int socket_write(lua_State* L) {
-  std::size_t size;
-  const char* data = luaL_checklstring(L, 2, &size);
-  Socket* s = check_open(L);
-  uv_buf_t buffer = uv_buf_init(const_cast<char*>(data), static_cast<unsigned>(size));
-  int n = s->stream.try_write(&buffer, 1);
-  if (n < 0) {
-    rille_push_os_error(L, n, "write", nullptr, nullptr, s->address().c_str());
-    return 1;
-  }
-  auto written = static_cast<std::size_t>(n);
-  if (written == size) return 0;
-  return s->stream.write(L, s->address().c_str(), std::string(data + written, size - written));
-}
-
-int socket_shutdown(lua_State* L) {
-  check_open(L)->stream.shutdown();
-  return 0;
-}
-
-int socket_close(lua_State* L) {
-  Class<Socket>::check(L, 1)->close();
-  return 0;
-}
-
-int socket_abort(lua_State* L) {
-  Socket* s = Class<Socket>::check(L, 1);
-  s->stream.abort();
-  s->close();
-  return 0;
-}
-
-int socket_address(lua_State* L) {
-  lua_pushstring(L, Class<Socket>::check(L, 1)->address().c_str());
-  return 1;
-}
-
-const rille_reg kSocketMethods[] = {{"read", socket_read, RILLE_WAITS},
-                                    {"write", socket_write, RILLE_WAITS},
-                                    {"shutdown", socket_shutdown, 0},
-                                    {"close", socket_close, 0},
-                                    {"abort", socket_abort, 0},
-                                    {"address", socket_address, 0},
-                                    {nullptr, nullptr, 0}};
-
-// ---- listeners ----------------------------------------------------------------------------------
-
-class Listener {
- public:
-  static constexpr char kName[] = "rille.Listener";
-
-  explicit Listener(uv_loop_t* loop) : handle_(make_tcp(loop)) { handle_->data = this; }
-
-  int listen(const sockaddr_storage& address, const char** syscall) {
-    auto arrived = [](uv_stream_t* s, int status) {
-      if (status == 0) static_cast<Listener*>(s->data)->take();
-    };
-    return listen_on(handle_.get(), address, 511, arrived, syscall);
-  }
-
-  int accept(lua_State* L) {
-    if (point_.is_taken()) return luaL_error(L, "another task accepts connections here");
-    if (!handle_ || !accepted_.empty()) return push(L);
-    return point_.wait(
-        L, [](lua_State* l, void* self) { return l ? static_cast<Listener*>(self)->push(l) : 0; },
-        this);
-  }
-
-  int port() const {
-    sockaddr_storage address{};
-    int size = sizeof address;
-    if (handle_) uv_tcp_getsockname(handle_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    return port_of(address);
-  }
-
-  void close() {
-    handle_.reset();
-    accepted_.clear();
-    point_.wake();
-  }
-
- private:
-  void take() {
-    auto* server = reinterpret_cast<uv_stream_t*>(handle_.get());
-    Handle<uv_tcp_t> peer = make_tcp(handle_->loop);
-    if (uv_accept(server, reinterpret_cast<uv_stream_t*>(peer.get())) != 0) return;
-    uv_tcp_nodelay(peer.get(), 1);
-    accepted_.push_back(std::move(peer));
-    point_.wake();
-  }
-
-  int push(lua_State* L) {
-    lua_pushnil(L);
-    if (accepted_.empty()) {
-      lua_pushnil(L);
-      return 2;
-    }
-    sockaddr_storage address{};
-    int size = sizeof address;
-    uv_tcp_getpeername(accepted_.front().get(), reinterpret_cast<sockaddr*>(&address), &size);
-    Class<Socket>::push(L, std::move(accepted_.front()),
-                        address_text(ip_of(address), port_of(address)), read_space(L));
-    accepted_.pop_front();
-    return 2;
-  }
-
-  Handle<uv_tcp_t> handle_;
-  std::deque<Handle<uv_tcp_t>> accepted_;
-  WaitPoint point_;
-};
-
-// listen(ip, port) -> Listener
-int listen(lua_State* L) {
-  const char* ip = luaL_checkstring(L, 1);
-  int port = luaL_checkint(L, 2);
-  sockaddr_storage address;
-  if (parse_address(ip, port, &address) != 0) return luaL_argerror(L, 1, "not an IP address");
-  Listener* listener = Class<Listener>::push(L, rille_loop(L));
-  const char* syscall;
-  int rc = listener->listen(address, &syscall);
-  if (rc == 0) return 1;
-  listener->close();
-  lua_pushstring(L, address_text(ip, port).c_str());
-  rille_push_os_error(L, rc, syscall, nullptr, nullptr, lua_tostring(L, -1));
-  return lua_error(L);
-}
-
-// listener:accept() -> Socket, or nil once it is closed
-int listener_accept(lua_State* L) { return Class<Listener>::check(L, 1)->accept(L); }
-
-int listener_port(lua_State* L) {
-  lua_pushinteger(L, Class<Listener>::check(L, 1)->port());
-  return 1;
-}
-
-int listener_close(lua_State* L) {
-  Class<Listener>::check(L, 1)->close();
-  return 0;
-}
-
-const rille_reg kListenerMethods[] = {{"accept", listener_accept, RILLE_WAITS},
-                                      {"port", listener_port, 0},
-                                      {"close", listener_close, 0},
-                                      {nullptr, nullptr, 0}};
-
 const rille_reg kFunctions[] = {{"connect", connect, RILLE_WAITS},
+                                {"connect_unix", connect_unix, RILLE_WAITS},
+                                {"listen", listen_tcp, RILLE_WAITS},
+                                {"listen_unix", listen_unix, RILLE_WAITS},
+                                {"accept", accept, 0},
                                 {"lookup", lookup, RILLE_WAITS},
-                                {"listen", listen, 0},
+                                {"family", family, 0},
                                 {"is_ip", is_ip, 0},
                                 {"address", address, 0},
                                 {nullptr, nullptr, 0}};
@@ -322,8 +164,11 @@ const rille_reg kFunctions[] = {{"connect", connect, RILLE_WAITS},
 }  // namespace rille
 
 extern "C" int luaopen_rille_core_tcp(lua_State* L) {
-  rille::Class<rille::Socket>::define(L, rille::kSocketMethods);
-  rille::Class<rille::Listener>::define(L, rille::kListenerMethods);
+  rille::define_listener(L);
+  // Streams are made here, and there what they can do.
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "rille.net.stream");
+  lua_call(L, 1, 0);
   rille_newlib(L, rille::kFunctions);
   return 1;
 }

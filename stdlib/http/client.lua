@@ -1,10 +1,10 @@
 --- A client of HTTP, a connection for each request.
 local async = require "rille.async"
 local http1 = require "rille.core.http1"
-local tcp = require "rille.core.tcp"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
+local connect_tcp = require("rille.net.connect").tcp
 local fields = require "rille.http.fields"
 local url_of = require "rille.http.url"
 
@@ -69,32 +69,7 @@ local function time_out(state, seconds)
   raise("TimeoutError", message, { url = state.url, phase = state.phase })
 end
 
--- All addresses of a name failed: one error that tells of each.
-local function combined(failures)
-  local texts, first = {}, failures[1]
-  for i, e in ipairs(failures) do texts[i] = e.message end
-  return errors.new("OSError", table.concat(texts, "; "), {
-    code = first.code, errno = first.errno, syscall = first.syscall, address = first.address,
-    errors = failures,
-  })
-end
-
-local function try_connect(ip, port, failures)
-  local ok, result = xpcall(tcp.connect, keep_trace, ip, port)
-  if ok then return result end
-  if not errors.is(result, "OSError") then rethrow(result) end
-  failures[#failures + 1] = result
-end
-
-local function connect(_, host, port)
-  local addresses = tcp.is_ip(host) and { host } or tcp.lookup(host)
-  local failures = {}
-  for _, ip in ipairs(addresses) do
-    local socket = try_connect(ip, port, failures)
-    if socket then return socket end
-  end
-  rethrow(#failures == 1 and failures[1] or combined(failures))
-end
+local function connect(_, host, port) return connect_tcp(host, port) end
 
 local function respond(state, head, body)
   local version, status, reason = http1.first_line(head)

@@ -18,8 +18,8 @@ end
 
 -- A port that nobody listens on.
 local function dead_port()
-  local listener = require("rille.core.tcp").listen("127.0.0.1", 0)
-  local port = listener:port()
+  local listener = require("rille.net").listen { port = 0 }
+  local port = listener:address().port
   listener:close()
   return port
 end

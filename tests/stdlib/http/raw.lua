@@ -1,6 +1,6 @@
 --- The other end of the line, byte by byte: for what no well-behaved client or server would send.
 local async = require "rille.async"
-local tcp = require "rille.core.tcp"
+local net = require "rille.net"
 local test = require "support.test"
 
 local raw = {}
@@ -12,7 +12,7 @@ local function wrap(socket) return setmetatable({ socket = socket, input = "" },
 
 --- Connects to a port; closed when the test is over.
 function raw.connect(port)
-  local peer = wrap(tcp.connect("127.0.0.1", port))
+  local peer = wrap(net.connect { host = "127.0.0.1", port = port })
   test.defer(function() peer:close() end)
   return peer
 end
@@ -78,20 +78,21 @@ function Peer:abort() self.socket:abort() end
 --- A server that handles one connection after another with `fn(peer)`, and closes each afterwards.
 ---@return integer port
 function raw.serve(fn)
-  local listener = tcp.listen("127.0.0.1", 0)
+  local listener = net.listen { port = 0 }
   local task = async.spawn(function()
-    for socket in function() return listener:accept() end do
-      local peer = wrap(socket)
+    while true do
+      local peer = wrap(listener:accept())
       async.finally(function() fn(peer) end, function() peer:close() end)
     end
   end)
+  local port = listener:address().port
   test.defer(function()
-    listener:close()
     task:cancel()
     async.wait { task }
+    listener:close()
     if not task:cancelled() and task:error() then error(task:error(), 0) end
   end)
-  return listener:port()
+  return port
 end
 
 --- Starts a server for this test alone and gives its base URL and itself.

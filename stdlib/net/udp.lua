@@ -1,0 +1,160 @@
+--- UDP sockets.
+local binding = require "rille.core.udp"
+local core = require "rille.core.scheduler"
+local task = require "rille.core.task"
+local errors = require "rille.errors"
+local check = require "rille.core.check"
+local report = require "rille.core.report"
+local address = require "rille.net.address"
+local resolve = require "rille.net.resolve"
+
+local raise = task.raise
+local raw_send, raw_recv = binding.send, binding.recv
+local type, getmetatable, setmetatable, tostring = type, getmetatable, setmetatable, tostring
+
+core.transparent[raw_send], core.transparent[raw_recv] = true, true
+
+---@class UDP
+local Udp = { __name = "UDP socket" }
+Udp.__index = Udp
+
+local function check_self(self, name)
+  if type(self) ~= "table" or getmetatable(self) ~= Udp then
+    check.bad(1, name, "UDP socket expected, got " .. (self == nil and "nil" or type(self)))
+  end
+end
+
+local function check_open(self, name)
+  check_self(self, name)
+  if self._closed then
+    errors._raise("InvalidStateError", ("%s: the socket %s is closed"):format(name, self._name))
+  end
+end
+
+--- Sends a datagram. Waits while the system has no room for it.
+---@async
+---@param data string
+---@param host? string  a name or an IP address; not with a connected socket
+---@param port? integer
+---@return UDP  itself
+-- Errors: OSError (EMSGSIZE; ECONNREFUSED if the peer of a connected socket was not there when
+-- something was sent before); of the lookup of a name; InvalidStateError if it is closed.
+function Udp:send(data, host, port)
+  check_open(self, "send")
+  if type(data) ~= "string" then data = check.string(data, 1, "send") end
+  local err
+  if self._connected then
+    if host ~= nil then
+      check.bad(2, "send", "the socket is connected, nil expected, got " .. type(host))
+    end
+    err = raw_send(self._binding, data)
+  else
+    host, port = resolve.host(host, 2, "send"), resolve.port(port, 1, 3, "send")
+    err = raw_send(self._binding, data, resolve.address(host, self._family), port)
+  end
+  if err ~= nil then raise(err) end
+  return self
+end
+
+--- Receives a datagram. What nobody receives stays with the system, which drops what is too much.
+---@async
+---@return string data, Address from
+-- Errors: OSError (ECONNREFUSED if the peer of a connected socket is not there);
+-- InvalidStateError once it is closed; Cancelled: no datagram is lost then.
+function Udp:recv()
+  check_open(self, "recv")
+  local err, data, host, port, family = raw_recv(self._binding)
+  if err ~= nil then raise(err) end
+  return data, address.new(family, host, port)
+end
+
+--- This end's address.
+---@return Address
+-- Errors: InvalidStateError if it is closed.
+function Udp:address()
+  check_open(self, "address")
+  return address.new(self._binding:address())
+end
+
+--- Closes it; who waits in it is woken with InvalidStateError. A second time does nothing.
+function Udp:close()
+  check_self(self, "close")
+  self._closed = true
+  self._binding:close()
+end
+
+Udp.__tostring = function(self)
+  return ("UDP socket: %s%s"):format(self._name, self._closed and " (closed)" or "")
+end
+
+report.describe(Udp.recv, function(self) return "a datagram on " .. self._name end)
+report.describe(Udp.send, function(self) return "a datagram to be sent from " .. self._name end)
+
+local KNOWN = { host = true, port = true, connect = true, reuse_port = true, broadcast = true,
+  ttl = true, multicast_ttl = true, multicast_loop = true }
+local PEER = { host = true, port = true }
+
+local function option_value(options, name)
+  local value = options[name]
+  if name == "broadcast" or name == "multicast_loop" then
+    if type(value) ~= "boolean" then
+      check.bad(name, "udp", "boolean expected, got " .. type(value))
+    end
+    return value and 1 or 0
+  end
+  value = check.count(value, name == "ttl" and 1 or 0, name, "udp")
+  if value > 255 then check.bad(name, "udp", "at most 255 expected, got " .. tostring(value)) end
+  return value
+end
+
+--- Makes a UDP socket.
+---@async
+---@param options? table  `host`: the address to bind to, "*" for all, 127.0.0.1 by default if there
+-- is a port; `port`: any by default; `connect = { host =, port = }`: the only peer; `reuse_port`,
+-- `broadcast`, `ttl`, `multicast_ttl`, `multicast_loop`
+---@return UDP
+-- Errors: OSError (EADDRINUSE, EADDRNOTAVAIL, EACCES), also of the lookup of a name.
+return function(options)
+  options = check.options(options, KNOWN, 1, "udp")
+  local host, port, peer = options.host, options.port, options.connect
+  port = port == nil and 0 or resolve.port(port, 0, "port", "udp")
+  -- Whoever names neither sends, and may send anywhere.
+  if host == nil then host = port == 0 and "*" or "127.0.0.1" end
+  resolve.host(host, "host", "udp")
+  local values = {}
+  for _, name in ipairs { "broadcast", "ttl", "multicast_ttl", "multicast_loop" } do
+    if options[name] ~= nil then values[name] = option_value(options, name) end
+  end
+  local peer_ip
+  if peer ~= nil then
+    check.options(check.table(peer, "connect", "udp"), PEER, "connect", "udp")
+    resolve.host(peer.host, "connect.host", "udp")
+    resolve.port(peer.port, 1, "connect.port", "udp")
+  end
+
+  local socket, family
+  if host == "*" then
+    socket, family = resolve.any(function(ip)
+      return binding.open(ip, port, false, options.reuse_port)
+    end)
+  else
+    local ip
+    ip, family = resolve.address(host)
+    socket = binding.open(ip, port, true, options.reuse_port)
+  end
+  local self = setmetatable({ _binding = socket, _closed = false, _connected = false,
+    _family = family, _name = tostring(address.new(socket:address())) }, Udp)
+  local ok, e = resolve.protected(function()
+    for name, value in pairs(values) do socket:set_option(name, value) end
+    if peer then
+      peer_ip = resolve.address(peer.host, family)
+      socket:connect(peer_ip, peer.port)
+      self._connected = true
+    end
+  end)
+  if not ok then
+    socket:close()
+    task.rethrow(e)
+  end
+  return self
+end
