@@ -128,6 +128,7 @@ Job::Step Job::fail(const char* syscall, int error) {
 
 rille_waiter* Job::prepare(lua_State* L) {
   loop_ = rille_loop(L);
+  pools_ = &pools_of(L);
   waiter_ = rille_prepare(
       L, [](rille_waiter*, void* data) { static_cast<Job*>(data)->cancelled(); }, this);
   return waiter_;
@@ -145,31 +146,32 @@ void Job::submit() {
     counted_ = true;
   }
   in_pool_ = true;
-  req_.data = this;
-  uv_queue_work(loop_, &req_, on_pool, after_pool);
+  PoolJob::submit(*pools_, PoolKind::kFiles);
 }
 
 void Job::leave_writers() {
   if (std::exchange(counted_, false)) shared_->remove_writer();
 }
 
-void Job::on_pool(uv_work_t* req) {
-  Job* self = static_cast<Job*>(req->data);
+void Job::on_pool() {
   try {
-    self->step_ = self->work();
+    step_ = work();
   } catch (const std::bad_alloc&) {
-    self->step_ = self->fail("malloc", ENOMEM);
+    step_ = fail("malloc", ENOMEM);
   }
-  self->leave_writers();
+  leave_writers();
 }
 
-void Job::after_pool(uv_work_t* req, int status) {
-  Job* self = static_cast<Job*>(req->data);
-  self->in_pool_ = false;
-  if (status == 0 && self->step_ == Step::kDone) return self->finish();
-  if (status == 0 && !self->stopped()) return self->wait_for_file();
-  self->fail("cancel", ECANCELED);
-  self->finish();
+void Job::after_pool(int status) {
+  in_pool_ = false;
+  if (status == 0 && step_ == Step::kDone) return finish();
+  if (status == 0 && !stopped()) return wait_for_file();
+  if (status == UV_EAGAIN) {
+    fail("pthread_create", EAGAIN);
+  } else {
+    fail("cancel", ECANCELED);
+  }
+  finish();
 }
 
 // Waits on the loop until the file has something, or a moment has gone by; then goes on in the
@@ -216,7 +218,7 @@ void Job::stop() {
     end_waiting();
   } else if (in_pool_) {
     // If it has not begun, it never will.
-    if (uv_cancel(reinterpret_cast<uv_req_t*>(&req_)) == 0) leave_writers();
+    if (withdraw()) leave_writers();
   }
 }
 

@@ -1,5 +1,5 @@
-// What the bindings behind rille.fs are made of: a job that runs on libuv's pool while a task waits
-// for it.
+// What the bindings behind rille.fs are made of: a job that runs on the threads for files while a
+// task waits for it.
 #pragma once
 
 #include <sys/types.h>
@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <rille/builtin.hpp>
 #include <rille/module.hpp>
 #include <string>
 #include <vector>
@@ -74,15 +75,13 @@ class Shared {
 // An operation on files. Owned by a unique_ptr until it is started, then by itself until it has
 // ended. What blocks runs in `work`, on a thread of the pool; a file that gives or takes nothing at
 // present (a FIFO, a terminal) does not hold that thread up, but is waited for on the loop.
-class Job {
+class Job : private PoolJob {
  public:
   // What `work` has come to: its end, or a file to wait for.
   enum class Step { kDone, kReadable, kWritable, kLater };
 
   explicit Job(std::string path) : path_(std::move(path)) {}
   virtual ~Job();
-  Job(const Job&) = delete;
-  Job& operator=(const Job&) = delete;
 
   // Starts the job and puts the calling task to sleep until it has ended.
   static int run(lua_State* L, std::unique_ptr<Job> job);
@@ -135,15 +134,15 @@ class Job {
   uv_loop_t* loop_ = nullptr;
 
  private:
-  static void on_pool(uv_work_t* req);
-  static void after_pool(uv_work_t* req, int status);
+  void on_pool() override;
+  void after_pool(int status) override;
   static int push_results(lua_State* L, void* data);
   void wait_for_file();
   void end_waiting();
   void finish();
   void leave_writers();
 
-  uv_work_t req_;
+  Pools* pools_ = nullptr;
   rille_waiter* waiter_ = nullptr;
   uv_any_handle* waiting_ = nullptr;  // on the loop for the file; owned by its close callback
   int blocked_fd_ = -1;

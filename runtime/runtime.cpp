@@ -1,6 +1,7 @@
 // One Lua state and one loop: start-up, a script from beginning to end, shut-down.
 #include <rille/module.h>
 
+#include <chrono>
 #include <cstring>
 #include <lua.hpp>
 #include <rille/rille.hpp>
@@ -97,6 +98,20 @@ int load_core(lua_State* L) {
   require("rille.core.main");
   lua_setfield(L, LUA_REGISTRYINDEX, "rille.main");
   return 0;
+}
+
+// Lua unloads the libraries of modules when the state is closed. Code that a thread still runs has
+// to stay.
+void keep_libraries(lua_State* L) {
+  lua_pushnil(L);
+  while (lua_next(L, LUA_REGISTRYINDEX) != 0) {
+    if (lua_type(L, -2) == LUA_TSTRING && lua_isuserdata(L, -1) &&
+        std::strncmp(lua_tostring(L, -2), "LOADLIB: ", 9) == 0) {
+      lua_pushnil(L);
+      lua_setmetatable(L, -2);
+    }
+    lua_pop(L, 1);
+  }
 }
 
 [[noreturn]] void fail(lua_State* L) {
@@ -198,9 +213,18 @@ Outcome Runtime::Impl::run(int loaded) {
 void Runtime::Impl::close() {
   if (closed) return;
   closed = true;
+  // A thread that a broken disk or name server holds up is left to itself in the end.
+  constexpr std::chrono::seconds kPatience(10);
+  auto deadline = Pools::Clock::now() + kPatience;
+  Pools& pools = *scheduler->pools;
   scheduler->close();
+  if (!pools.wait_for_all(deadline)) keep_libraries(L);
   lua_close(L);
   // Handles of objects that the state owned are closing now; let their callbacks free them.
+  do {
+    uv_run(&loop, UV_RUN_DEFAULT);
+  } while (pools.outstanding() > 0 && pools.wait_for_all(deadline));
+  pools.close();
   uv_run(&loop, UV_RUN_DEFAULT);
   uv_loop_close(&loop);
 }

@@ -38,7 +38,11 @@ void Scheduler::Ring::remove(const Slot* k) {
 }
 
 Scheduler::Scheduler(lua_State* L, uv_loop_t* loop)
-    : mailbox(std::make_shared<Mailbox>()), L_(L), loop_(loop), timer_(new uv_timer_t) {
+    : mailbox(std::make_shared<Mailbox>()),
+      pools(std::make_shared<Pools>(loop, Pools::size_from_environment())),
+      L_(L),
+      loop_(loop),
+      timer_(new uv_timer_t) {
   lua_pushlightuserdata(L, const_cast<char*>(&kSchedulerKey));
   lua_pushlightuserdata(L, this);
   lua_rawset(L, LUA_REGISTRYINDEX);
@@ -65,6 +69,14 @@ Scheduler* Scheduler::of(lua_State* L) {
 
 bool Scheduler::run() {
   stopped_ = false;
+  pools->stay_awake();
+  bool went_well = run_all();
+  pools->call_threads();
+  pools->sleep();
+  return went_well;
+}
+
+bool Scheduler::run_all() {
   for (;;) {
     lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
     if (lua_pcall(L_, 0, 0, 0) != 0) {
@@ -90,9 +102,13 @@ bool Scheduler::run() {
 }
 
 void Scheduler::poll(uv_run_mode mode) {
+  pools->call_threads();
+  if (pools->deliver()) mode = UV_RUN_NOWAIT;
+  if (mode == UV_RUN_ONCE) pools->sleep();
   polling_ = true;
   uv_run(loop_, mode);
   polling_ = false;
+  pools->stay_awake();
 }
 
 // An operation that some other thread will complete has no handle of its own in the loop: the

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <vector>
 
+#include "pool.h"
 #include "slab.h"
 #include "timers.h"
 
@@ -140,6 +141,7 @@ class Scheduler {
   static bool can_wait(lua_State* L, Slot* k) { return k && lua_isyieldable(L); }
   rille_waiter* waiters = nullptr;  // all that are not completed
   std::shared_ptr<Mailbox> mailbox;
+  std::shared_ptr<Pools> pools;
 
  private:
   friend struct TaskLib;
@@ -167,6 +169,7 @@ class Scheduler {
     // libuv runs some callbacks before it blocks: it must not block any more.
     if (polling_) uv_stop(loop_);
   }
+  bool run_all();
   void poll(uv_run_mode mode);
   void open_batch(lua_State* L);
   void close_batch();

@@ -613,7 +613,8 @@ struct TaskLib {
     return 1;
   }
 
-  // stats() -> tasks, live timers, active handles, abandoned operations
+  // stats() -> tasks, live timers, active handles, abandoned operations, threads of a pool at most,
+  // jobs that wait for one
   static int stats(lua_State* L) {
     Scheduler* s = self(L);
     int tasks = 0;
@@ -629,9 +630,12 @@ struct TaskLib {
         &handles);
     if (s->timer_active_) --handles;
     if (s->attached_ > 0) --handles;  // the mailbox
+    if (s->pools->outstanding() > 0) --handles;
     lua_pushinteger(L, handles);
     lua_pushinteger(L, s->abandoned_);
-    return 4;
+    lua_pushinteger(L, s->pools->size());
+    lua_pushinteger(L, s->pools->queued());
+    return 6;
   }
 
   // site(level [, f]) -> function, line, depth: where the function at that level stands, or the one

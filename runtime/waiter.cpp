@@ -26,6 +26,39 @@ int push_failure(lua_State* L, void* data) {
   return 1;
 }
 
+class WorkJob final : public rille::PoolJob {
+ public:
+  WorkJob(void (*work)(void*), int (*done)(lua_State*, void*), void (*free_data)(void*), void* data)
+      : work_(work), done_(done), free_data_(free_data), data_(data) {}
+  ~WorkJob() {
+    if (free_data_) free_data_(data_);
+  }
+
+  rille_waiter* waiter = nullptr;
+
+ private:
+  void on_pool() override { work_(data_); }
+
+  void after_pool(int status) override {
+    status_ = status;
+    rille_complete(waiter, push, this);
+  }
+
+  static int push(lua_State* L, void* self) {
+    std::unique_ptr<WorkJob> job(static_cast<WorkJob*>(self));
+    if (!L) return 0;
+    if (job->status_ == 0) return job->done_(L, job->data_);
+    rille_push_os_error(L, job->status_, "pthread_create", nullptr, nullptr, nullptr);
+    return 1;
+  }
+
+  void (*work_)(void*);
+  int (*done_)(lua_State*, void*);
+  void (*free_data_)(void*);
+  void* data_;
+  int status_ = 0;
+};
+
 }  // namespace
 
 rille_waiter::~rille_waiter() { discard(this); }
@@ -147,47 +180,12 @@ void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*),
 
 int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*),
                void (*free_data)(void*), void* data) {
-  struct Job {
-    uv_work_t req;
-    rille_waiter* waiter;
-    void (*work)(void*);
-    int (*done)(lua_State*, void*);
-    void (*free_data)(void*);
-    void* data;
-    Job(uv_work_t r, rille_waiter* w, void (*run)(void*), int (*end)(lua_State*, void*),
-        void (*drop)(void*), void* d)
-        : req(r), waiter(w), work(run), done(end), free_data(drop), data(d) {}
-    ~Job() {
-      if (free_data) free_data(data);
-    }
-  };
-  auto owner = std::make_unique<Job>(uv_work_t{}, nullptr, work, done, free_data, data);
-  Job* job = owner.get();
-  job->req.data = job;
-  // A job that still stands in the pool's queue need not run for nobody.
+  auto owner = std::make_unique<WorkJob>(work, done, free_data, data);
+  WorkJob* job = owner.get();
+  // A job that still stands in the queue need not run for nobody.
   job->waiter = rille_prepare(
-      L,
-      [](rille_waiter*, void* j) {
-        uv_cancel(reinterpret_cast<uv_req_t*>(&static_cast<Job*>(j)->req));
-      },
-      job);
-  owner.release();
-  uv_queue_work(
-      rille_loop(L), &job->req,
-      [](uv_work_t* req) {
-        auto* j = static_cast<Job*>(req->data);
-        j->work(j->data);
-      },
-      [](uv_work_t* req, int) {
-        auto* j = static_cast<Job*>(req->data);
-        rille_complete(
-            j->waiter,
-            [](lua_State* l, void* p) {
-              std::unique_ptr<Job> owner(static_cast<Job*>(p));
-              return l ? owner->done(l, owner->data) : 0;
-            },
-            j);
-      });
+      L, [](rille_waiter*, void* j) { static_cast<WorkJob*>(j)->withdraw(); }, job);
+  owner.release()->submit(*Scheduler::of(L)->pools, rille::PoolKind::kWork);
   return rille_park(L, job->waiter);
 }
 

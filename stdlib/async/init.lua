@@ -125,11 +125,17 @@ function async.set_debug(on)
   require("rille.core.debug_mode").set(on)
 end
 
---- What the runtime has in hand.
----@return table  { tasks =, timers =, handles =, abandoned = }
+--- What the runtime has in hand. `abandoned` operations still run, although their tasks have given
+-- them up. There is a pool of threads each for files, for names (the system's resolver) and for the
+-- blocking work of modules; `pool_size` is how many threads each may have, as RILLE_POOL_SIZE says
+-- (else the number of processors, but at least 4), `pool_queued` how many operations wait for one.
+---@return table  { tasks =, timers =, handles =, pool_size =, pool_queued =, abandoned = }
 function async.stats()
-  local tasks, timers, handles, abandoned = core.stats()
-  return { tasks = tasks, timers = timers, handles = handles, abandoned = abandoned }
+  local tasks, timers, handles, abandoned, pool_size, pool_queued = core.stats()
+  return {
+    tasks = tasks, timers = timers, handles = handles, pool_size = pool_size,
+    pool_queued = pool_queued, abandoned = abandoned,
+  }
 end
 
 --- Runs `fn()` and hands the parts of an ErrorGroup (or a single error) to the handlers of their
