@@ -9,6 +9,10 @@ int luaopen_rille_core_process(lua_State* L);
 int luaopen_rille_core_signal(lua_State* L);
 int luaopen_rille_core_stream(lua_State* L);
 int luaopen_rille_core_tcp(lua_State* L);
+#ifdef RILLE_HAS_OPENSSL
+int luaopen_rille_core_tls(lua_State* L);
+#endif
+int luaopen_rille_core_udp(lua_State* L);
 }
 
 namespace rille {
@@ -21,6 +25,10 @@ const BuiltinModule kBuiltinModules[] = {
     {"rille.core.signal", luaopen_rille_core_signal},
     {"rille.core.stream", luaopen_rille_core_stream},
     {"rille.core.tcp", luaopen_rille_core_tcp},
+#ifdef RILLE_HAS_OPENSSL
+    {"rille.core.tls", luaopen_rille_core_tls},
+#endif
+    {"rille.core.udp", luaopen_rille_core_udp},
     {nullptr, nullptr},
 };
 

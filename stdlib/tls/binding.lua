@@ -1,0 +1,5 @@
+--- rille.core.tls, or an error that says why there is none.
+local ok, binding = pcall(require, "rille.core.tls")
+if ok then return binding end
+error("TLS is not in this build of Rille, because it was made without OpenSSL 3 "
+  .. "(on Debian the package libssl-dev)", 0)
