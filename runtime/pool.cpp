@@ -31,6 +31,15 @@ void block_signals(sigset_t* before) {
   pthread_sigmask(SIG_SETMASK, &set, before);
 }
 
+// Tells the processor that this is a loop which only waits.
+void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
+#endif
+}
+
 }  // namespace
 
 // ---- jobs --------------------------------------------------------------------------------------
@@ -181,6 +190,25 @@ bool Pools::deliver() {
   }
   if (outstanding_ == 0) uv_unref(reinterpret_cast<uv_handle_t*>(wakeup_));
   return true;
+}
+
+bool Pools::linger() {
+  constexpr uint64_t kMomentNs = 10'000;
+  constexpr int kPatience = 4;
+  constexpr int kSeldom = 32;  // sleeps after which it tries again
+  if (outstanding_ == 0) return false;
+  if (patience_ == 0 && ++skipped_ < kSeldom) return false;
+  skipped_ = 0;
+  uint64_t until = uv_hrtime() + kMomentNs;
+  do {
+    if (deliver()) {
+      patience_ = kPatience;
+      return true;
+    }
+    relax();
+  } while (uv_hrtime() < until);
+  if (patience_ > 0) --patience_;
+  return false;
 }
 
 void Pools::sleep() {

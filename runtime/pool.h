@@ -43,6 +43,10 @@ class Pools : public std::enable_shared_from_this<Pools> {
   void call_threads();
   // Calls `after_pool` of the jobs that have ended. False if there were none.
   bool deliver();
+  // The loop has nothing else to do: as `deliver`, but waits a moment for a job to end if the last
+  // ones were quick. Going to sleep and being woken takes longer than it takes to read a small
+  // file.
+  bool linger();
   // From here on threads wake the loop; for as long as it runs by itself.
   void sleep();
   // From here on the loop looks for ended jobs by itself.
@@ -98,6 +102,8 @@ class Pools : public std::enable_shared_from_this<Pools> {
   int size_;
   int outstanding_ = 0;
   bool holds_loop_ = true;
+  int patience_ = 0;  // how often `linger` may still wait in vain
+  int skipped_ = 0;   // how often it did not wait
 
   std::atomic<PoolJob*> ended_{nullptr};  // a stack
   std::atomic<Loop> loop_{kAsleep};

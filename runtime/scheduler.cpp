@@ -103,7 +103,7 @@ bool Scheduler::run_all() {
 
 void Scheduler::poll(uv_run_mode mode) {
   pools->call_threads();
-  if (pools->deliver()) mode = UV_RUN_NOWAIT;
+  if (pools->deliver() || (mode == UV_RUN_ONCE && pools->linger())) mode = UV_RUN_NOWAIT;
   if (mode == UV_RUN_ONCE) pools->sleep();
   polling_ = true;
   uv_run(loop_, mode);
