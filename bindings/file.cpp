@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <utility>
@@ -430,6 +431,31 @@ class Open : public Job {
   std::shared_ptr<OpenFile> file_ = std::make_shared<OpenFile>();
 };
 
+class MakeTempFile : public Job {
+ public:
+  MakeTempFile(std::string path_template, std::shared_ptr<Shared> shared)
+      : Job(std::move(path_template)) {
+    file_->shared = std::move(shared);
+  }
+
+ protected:
+  Step work() override {
+    file_->fd = mkostemp(path_.data(), O_CLOEXEC);
+    if (file_->fd < 0) return fail("mkstemp");
+    file_->path = path_;
+    file_->writable = file_->regular = file_->seekable = true;
+    return Step::kDone;
+  }
+  int push(lua_State* L) override;
+  void dropped() override {
+    // A file that nobody knows of would stay for ever.
+    if (status_ == 0) unlink(path_.c_str());
+  }
+
+ private:
+  std::shared_ptr<OpenFile> file_ = std::make_shared<OpenFile>();
+};
+
 // ---- Lua ---------------------------------------------------------------------------------------
 
 struct FileHandle {
@@ -444,6 +470,12 @@ struct FileHandle {
 int Open::push(lua_State* L) {
   Class<FileHandle>::push(L, std::move(file_));
   return 1;
+}
+
+int MakeTempFile::push(lua_State* L) {
+  Class<FileHandle>::push(L, std::move(file_));
+  lua_pushlstring(L, path_.data(), path_.size());
+  return 2;
 }
 
 const std::shared_ptr<OpenFile>& file_at(lua_State* L, int index) {
@@ -482,6 +514,13 @@ int open_path(lua_State* L) {
   auto permissions = static_cast<mode_t>(lua_tointeger(L, 3));
   return Job::run(
       L, std::make_unique<Open>(std::string(path, size), flags, permissions, Shared::of(L)));
+}
+
+// mkstemp(template) -> err, file, path
+int make_temp_file(lua_State* L) {
+  std::size_t size;
+  const char* path = lua_tolstring(L, 1, &size);
+  return Job::run(L, std::make_unique<MakeTempFile>(std::string(path, size), Shared::of(L)));
 }
 
 // fill(file, want) -> err, ended: reads on, at least a byte unless the end is there (`ended`).
@@ -694,15 +733,31 @@ int put_out(lua_State* L) {
 }
 
 // stdlib/fs/file.lua raises the errors itself, so these need no wrapper.
+// descriptor(file) -> its number, for a child to get
+int descriptor(lua_State* L) {
+  lua_pushinteger(L, file_at(L, 1)->fd);
+  return 1;
+}
+
 const rille_reg kFunctions[] = {
-    {"open", open_path, 0},      {"fill", fill, 0},
-    {"flush", flush, 0},         {"sync", sync, 0},
-    {"stat", stat_file, 0},      {"seek", seek, 0},
-    {"truncate", truncate, 0},   {"close", close_file, 0},
-    {"take_line", take_line, 0}, {"take_bytes", take_bytes, 0},
-    {"take_all", take_all, 0},   {"take_number", take_number, 0},
-    {"hold", hold, 0},           {"release", release, 0},
-    {"write", write, 0},         {"put_out", put_out, 0},
+    {"open", open_path, 0},
+    {"fill", fill, 0},
+    {"flush", flush, 0},
+    {"sync", sync, 0},
+    {"stat", stat_file, 0},
+    {"seek", seek, 0},
+    {"truncate", truncate, 0},
+    {"close", close_file, 0},
+    {"take_line", take_line, 0},
+    {"take_bytes", take_bytes, 0},
+    {"take_all", take_all, 0},
+    {"take_number", take_number, 0},
+    {"hold", hold, 0},
+    {"release", release, 0},
+    {"write", write, 0},
+    {"put_out", put_out, 0},
+    {"mkstemp", make_temp_file, 0},
+    {"descriptor", descriptor, 0},
     {nullptr, nullptr, 0},
 };
 

@@ -11,7 +11,7 @@
 --   [7] its number, later its name if it was given one
 --   [8] where it was made, { function, line }, or false
 --   [9] [11] its neighbours in its group
---   [10] false, or what few tasks have: { cancel =, generators =, trace =, rethrown = }
+--   [10] false, or what few tasks have: { cancel =, generators =, held =, trace =, rethrown = }
 local core = require "rille.core.scheduler"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
@@ -26,8 +26,8 @@ local enter, leave, acknowledge, owns = core.enter, core.leave, core.acknowledge
 local TIMEOUT, GROUP, SHIELD = 1, 2, 3
 -- Places in the table that is shared with the scheduler.
 local CURRENT, BATCH_OPEN, SPAWNED, BATCH_LEFT, BATCH_MOST = 1, 3, 4, 5, 6
-local select, type, unpack, setmetatable, getmetatable, rawequal, error =
-  select, type, unpack, setmetatable, getmetatable, rawequal, error
+local select, type, unpack, pairs, setmetatable, getmetatable, rawequal, error =
+  select, type, unpack, pairs, setmetatable, getmetatable, rawequal, error
 local traceback = debug.traceback
 local xpcall = xpcall
 local Cancelled = errors._Cancelled
@@ -211,10 +211,28 @@ local function ends_cancelled(c)
   return c and not c._raised and not c._late and not c._acknowledged
 end
 
+--- `object:close()`, which must not wait, is called if the running task fails or is cancelled: an
+-- iterator lets go of what it holds before the collector comes by. The task does not keep it.
+function M.hold(object)
+  local task = current()
+  if task == outside then return end
+  local x = extra(task)
+  x.held = x.held or setmetatable({}, { __mode = "k" })
+  x.held[object] = true
+end
+
+local function close_held(task, held)
+  for object in pairs(held) do
+    local ok, e = protected(object.close, object)
+    if not ok then M.report { message = "error in a clean-up", error = e, task = task } end
+  end
+end
+
 local function finish_slowly(task, ...)
   local x = task[10]
   if x.generators then M.close_generators(task) end
   if ends_cancelled(x.cancel) then
+    if x.held then close_held(task, x.held) end
     task[2], task[3] = CANCELLED, x.cancel
   else
     task[2], task[3] = PACKED, { n = select("#", ...), ... }
@@ -368,6 +386,7 @@ local function failed(task, co, e, out_of_memory)
     e._trace = trace
   end
   task[1] = 0
+  if x and x.held then close_held(task, x.held) end
   if x and x.generators then
     -- Their clean-up may wait, which a dead coroutine cannot.
     local closer = M.spawn_internal(function()

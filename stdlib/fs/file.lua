@@ -9,52 +9,22 @@ local errors = require "rille.errors"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
 local main = require "rille.core.main"
+local arguments = require "rille.fs.arguments"
 
 local fill, flush, write = binding.fill, binding.flush, binding.write
 local take_line, take_bytes = binding.take_line, binding.take_bytes
 local take_all, take_number = binding.take_all, binding.take_number
 local wait, wake_one, wake_all = core.wait, core.wake_one, core.wake_all
 local raise = task.raise
-local type, select, unpack, setmetatable, getmetatable, tostring, tonumber, pairs =
-  type, select, unpack, setmetatable, getmetatable, tostring, tonumber, pairs
-local find, huge = string.find, math.huge
+local type, select, unpack, setmetatable, getmetatable, tostring, pairs =
+  type, select, unpack, setmetatable, getmetatable, tostring, pairs
+local huge = math.huge
 
 for _, fn in pairs(binding) do core.transparent[fn] = true end
 
+local path_argument, permissions = arguments.path_argument, arguments.permissions
+
 local M = {}
-
--- ---- arguments ----------------------------------------------------------------------------------
-
---- A path that the system can be given.
-function M.path_argument(value, position, name)
-  if type(value) ~= "string" then
-    if type(value) ~= "number" then
-      local got = value == nil and "nil" or type(value)
-      check.bad(position, name, "string expected, got " .. got, 1)
-    end
-    value = tostring(value)
-  end
-  if find(value, "\0", 1, true) then
-    check.bad(position, name, "the path contains a NUL byte", 1)
-  end
-  return value
-end
-
---- Permissions: a number, or the octal digits that chmod takes.
-function M.permissions(value, default, position, name)
-  if value == nil then return default end
-  local n = value
-  if type(value) == "string" then n = value:find "^[0-7]+$" and tonumber(value, 8) end
-  if type(n) ~= "number" then
-    check.bad(position, name, ("permissions expected, got %s"):format(
-      type(value) == "string" and ("'%s'"):format(value) or type(value)), 1)
-  end
-  if not (n >= 0 and n <= 4095 and n % 1 == 0) then
-    check.bad(position, name, ("permissions from 0 to 7777 (octal) expected, got %s"):format(
-      tostring(value)), 1)
-  end
-  return n
-end
 
 -- ---- File ---------------------------------------------------------------------------------------
 
@@ -400,19 +370,29 @@ for mode, letters in pairs {
   MODES[(mode:gsub("^(%a)", "%1b"))] = letters
 end
 
-function M.open(path, mode, perm)
-  path = M.path_argument(path, 1, "open")
-  mode = mode == nil and "r" or check.string(mode, 2, "open")
-  local letters = MODES[mode]
-  if not letters then check.bad(2, "open", ("invalid mode '%s'"):format(mode)) end
-  perm = M.permissions(perm, 438, 3, "open")
-  local err, handle = binding.open(path, letters, perm)
-  if err ~= nil then raise(err) end
+local function new_file(path, handle, writable)
   local file = setmetatable({
     path = path, _handle = handle, _busy = false, _closed = false, _list = core.WaitList(),
   }, FileMeta)
-  if letters:find("w", 1, true) then written[file] = true end
+  if writable then written[file] = true end
   return file
+end
+
+function M.open(path, mode, perm)
+  path = path_argument(path, 1, "open")
+  mode = mode == nil and "r" or check.string(mode, 2, "open")
+  local letters = MODES[mode]
+  if not letters then check.bad(2, "open", ("invalid mode '%s'"):format(mode)) end
+  perm = permissions(perm, 438, 3, "open")
+  local err, handle = binding.open(path, letters, perm)
+  if err ~= nil then raise(err) end
+  return new_file(path, handle, letters:find("w", 1, true))
+end
+
+function M.mkstemp(prefix)
+  local err, handle, path = binding.mkstemp(arguments.temp_template(prefix, "mkstemp"))
+  if err ~= nil then raise(err) end
+  return new_file(path, handle, true), path
 end
 
 -- ---- the end of the program ---------------------------------------------------------------------

@@ -6,15 +6,16 @@ local task = require "rille.core.task"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
 local file = require "rille.fs.file"
+local arguments = require "rille.fs.arguments"
 
 local raise = task.raise
-local type, find, tostring = type, string.find, tostring
+local type, find, tostring, pairs = type, string.find, tostring, pairs
 
 for _, fn in pairs(binding) do core.transparent[fn] = true end
 
 local fs = {}
 
-local path_argument, permissions = file.path_argument, file.permissions
+local path_argument, permissions = arguments.path_argument, arguments.permissions
 
 -- ---- whole files --------------------------------------------------------------------------------
 
@@ -148,83 +149,80 @@ function fs.is_dir(path)
   return kind == "directory"
 end
 
---- The names in a folder, sorted, without "." and "..".
+--- True if the user that the process runs for may do all of this; links are followed.
 ---@async
 ---@param path string
----@return string[]
--- Errors: OSError with ENOENT, ENOTDIR, EACCES and others; Cancelled.
-function fs.list(path)
-  path = path_argument(path, 1, "list")
-  local err, names = binding.list(path)
+---@param mode? string  of "r" (read), "w" (write), "x" (execute, or enter a folder); without it
+-- whether there is something
+---@return boolean
+-- Errors: Cancelled.
+-- Source: POSIX access.
+function fs.access(path, mode)
+  path = path_argument(path, 1, "access")
+  mode = mode == nil and "" or check.string(mode, 2, "access")
+  if find(mode, "[^rwx]") then
+    check.bad(2, "access", ("letters of 'rwx' expected, got '%s'"):format(mode))
+  end
+  local function has(letter) return find(mode, letter, 1, true) ~= nil end
+  local err, granted = binding.access(path, has "r", has "w", has "x")
   if err ~= nil then raise(err) end
-  return names
+  return granted
 end
 
--- ---- changes ------------------------------------------------------------------------------------
-
-local REMOVE_OPTIONS = { recursive = true, missing_ok = true }
-
---- Removes a file, a link, or an empty folder.
+--- Where a link leads, as it was made.
 ---@async
 ---@param path string
----@param options? table  `recursive=true`: a folder with all that is in it, without following
--- links; `missing_ok=true`: no error if there is nothing
--- Errors: OSError with ENOENT, ENOTEMPTY, EACCES and others; Cancelled.
-function fs.remove(path, options)
-  path = path_argument(path, 1, "remove")
-  options = check.options(options, REMOVE_OPTIONS, 2, "remove")
-  local err = binding.remove(path, options.recursive, options.missing_ok)
+---@return string
+-- Errors: OSError with EINVAL (no link), ENOENT and others; Cancelled.
+-- Source: POSIX readlink.
+function fs.readlink(path)
+  path = path_argument(path, 1, "readlink")
+  local err, target = binding.readlink(path)
   if err ~= nil then raise(err) end
+  return target
 end
 
-local MKDIR_OPTIONS = { parents = true, mode = true }
-
---- Makes a folder.
+--- The absolute path, without links, `.` and `..`.
 ---@async
 ---@param path string
----@param options? table  `parents=true`: those above it too, and no error if it is there; `mode`:
--- permissions, a number or an octal string, 0777 less the umask by default
--- Errors: OSError with EEXIST, ENOENT, EACCES and others; Cancelled.
-function fs.mkdir(path, options)
-  path = path_argument(path, 1, "mkdir")
-  options = check.options(options, MKDIR_OPTIONS, 2, "mkdir")
-  local mode = permissions(options.mode, 511, "mode", "mkdir")
-  local err = binding.mkdir(path, options.parents, mode)
+---@return string
+-- Errors: OSError with ENOENT, ELOOP and others; Cancelled.
+-- Source: POSIX realpath.
+function fs.realpath(path)
+  path = path_argument(path, 1, "realpath")
+  local err, real = binding.realpath(path)
   if err ~= nil then raise(err) end
+  return real
 end
 
---- Gives a file or a folder another name; a file of that name is replaced.
----@async
----@param from string
----@param to string
--- Errors: OSError with `path` and `dest`; Cancelled.
-function fs.rename(from, to)
-  from = path_argument(from, 1, "rename")
-  to = path_argument(to, 2, "rename")
-  local err = binding.rename(from, to)
+--- The working directory of the process.
+---@return string
+-- Errors: OSError with ENOENT if it was removed.
+function fs.cwd()
+  local path, err = binding.cwd()
   if err ~= nil then raise(err) end
+  return path
 end
 
 --- The folder for temporary files: TMPDIR, or /tmp.
 ---@return string
 fs.tempdir = binding.tempdir
 
---- Makes a new folder that only this user may enter.
+--- Makes a new file that only this user may read and write, and opens it.
 ---@async
 ---@param prefix? string  of its name; without a "/" it lands in tempdir()
+---@return File
 ---@return string  its path
 -- Errors: OSError; Cancelled.
--- Source: POSIX mkdtemp.
-function fs.mkdtemp(prefix)
-  prefix = prefix == nil and "rille-" or path_argument(prefix, 1, "mkdtemp")
-  if not find(prefix, "/", 1, true) then prefix = binding.tempdir() .. "/" .. prefix end
-  local err, path = binding.mkdtemp(prefix .. "XXXXXX")
-  if err ~= nil then raise(err) end
-  return path
+-- Source: POSIX mkstemp.
+fs.mkstemp = file.mkstemp
+
+for _, part in ipairs { require "rille.fs.folder", require "rille.fs.change" } do
+  for name, fn in pairs(part) do fs[name] = fn end
 end
 
 for name, fn in pairs(fs) do
-  if name ~= "tempdir" then
+  if name ~= "tempdir" and name ~= "cwd" then
     report.describe(fn, function(path) return ("fs.%s of '%s'"):format(name, tostring(path)) end)
   end
 end

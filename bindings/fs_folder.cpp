@@ -1,0 +1,177 @@
+// bindings/fs_folder.cpp: what is in a folder: all names, or batch by batch.
+#include <errno.h>
+#include <fcntl.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fs_calls.h"
+#include "fs_directory.h"
+
+namespace rille::fs {
+namespace {
+
+void push_names(lua_State* L, const std::vector<std::string>& names) {
+  lua_createtable(L, static_cast<int>(names.size()), 0);
+  int i = 0;
+  for (const std::string& name : names) {
+    lua_pushlstring(L, name.data(), name.size());
+    lua_rawseti(L, -2, ++i);
+  }
+}
+
+// A whole folder, sorted: all names, or the folders in it and the rest.
+class Folder : public Job {
+ public:
+  Folder(std::string path, bool apart, bool follow)
+      : Job(std::move(path)), apart_(apart), follow_(follow) {}
+
+ protected:
+  Step work() override {
+    Directory directory;
+    int rc = directory.open(AT_FDCWD, path_.c_str(), follow_);
+    if (rc < 0) return fail("opendir", -rc);
+    Directory::Entry entry;
+    while ((rc = directory.next(&entry)) > 0) {
+      if (stopped()) return fail("readdir", ECANCELED);
+      (apart_ && entry.type == DT_DIR ? folders_ : names_).emplace_back(entry.name);
+    }
+    if (rc < 0) return fail("readdir", -rc);
+    std::sort(folders_.begin(), folders_.end());
+    std::sort(names_.begin(), names_.end());
+    return Step::kDone;
+  }
+
+  int push(lua_State* L) override {
+    if (apart_) push_names(L, folders_);
+    push_names(L, names_);
+    return apart_ ? 2 : 1;
+  }
+
+ private:
+  bool apart_;
+  bool follow_;
+  std::vector<std::string> folders_;
+  std::vector<std::string> names_;
+};
+
+// A folder that is read a batch at a time. Shared by the userdata and the job that reads on: one at
+// a time, and the batch is untouched meanwhile.
+struct Scan {
+  std::string path;
+  Directory directory;
+  Buffer batch;  // each entry: its type, its name, a zero
+  std::size_t next = 0;
+  bool ended = false;
+};
+
+struct ScanHandle {
+  static constexpr char kName[] = "rille.core.Scan";
+  explicit ScanHandle(std::shared_ptr<Scan> s) : scan(std::move(s)) {}
+  std::shared_ptr<Scan> scan;
+};
+
+class ScanJob : public Job {
+ public:
+  ScanJob(std::shared_ptr<Scan> scan, bool first)
+      : Job(scan->path), scan_(std::move(scan)), first_(first) {}
+
+ protected:
+  Step work() override {
+    Directory& directory = scan_->directory;
+    if (first_) {
+      int rc = directory.open(AT_FDCWD, path_.c_str(), true);
+      if (rc < 0) return fail("opendir", -rc);
+    }
+    constexpr int kMost = 4096;
+    Buffer& batch = scan_->batch;
+    batch.set_size(0);
+    scan_->next = 0;
+    Directory::Entry entry;
+    for (int i = 0; i < kMost; ++i) {
+      if (stopped()) return fail("readdir", ECANCELED);
+      int rc = directory.next(&entry);
+      if (rc < 0) return fail("readdir", -rc);
+      if (rc == 0) {
+        scan_->ended = true;
+        directory.close();
+        break;
+      }
+      char type = static_cast<char>(entry.type);
+      if (!batch.append(&type, 1) || !batch.append(entry.name.data(), entry.name.size() + 1)) {
+        return fail("readdir", ENOMEM);
+      }
+    }
+    return Step::kDone;
+  }
+
+  int push(lua_State* L) override {
+    if (!first_) return 0;
+    Class<ScanHandle>::push(L, std::move(scan_));
+    return 1;
+  }
+
+ private:
+  std::shared_ptr<Scan> scan_;
+  bool first_;
+};
+
+ScanHandle* handle_at(lua_State* L, int index) {
+  return static_cast<ScanHandle*>(lua_touserdata(L, index));
+}
+
+}  // namespace
+
+// list(path) -> err, sorted names
+int list(lua_State* L) {
+  return Job::run(L, std::make_unique<Folder>(to_string(L, 1), false, true));
+}
+
+// folder(path, follow) -> err, sorted names of the folders in it, of all else
+int folder(lua_State* L) {
+  bool follow = lua_toboolean(L, 2);
+  return Job::run(L, std::make_unique<Folder>(to_string(L, 1), true, follow));
+}
+
+// scan(path) -> err, handle
+int scan(lua_State* L) {
+  auto scan = std::make_shared<Scan>();
+  scan->path = to_string(L, 1);
+  return Job::run(L, std::make_unique<ScanJob>(std::move(scan), true));
+}
+
+// scan_on(handle) -> err: reads the next batch. REQUIRES: `scan_take` gave true.
+int scan_on(lua_State* L) {
+  return Job::run(L, std::make_unique<ScanJob>(handle_at(L, 1)->scan, false));
+}
+
+// scan_take(handle) -> name, type; nothing at the end; or true if it has to be read on.
+int scan_take(lua_State* L) {
+  Scan* scan = handle_at(L, 1)->scan.get();
+  if (scan->next == scan->batch.size()) {
+    if (scan->ended) return 0;
+    lua_pushboolean(L, true);
+    return 1;
+  }
+  const char* entry = scan->batch.data() + scan->next;
+  std::string_view name(entry + 1);
+  lua_pushlstring(L, name.data(), name.size());
+  lua_pushstring(L, type_name(static_cast<unsigned char>(*entry)));
+  scan->next += name.size() + 2;
+  return 2;
+}
+
+// scan_close(handle). REQUIRES: it is not used again. A job that reads on lets go at its end.
+int scan_close(lua_State* L) {
+  handle_at(L, 1)->scan.reset();
+  return 0;
+}
+
+void define_scan(lua_State* L) {
+  const rille_reg none[] = {{nullptr, nullptr, 0}};
+  Class<ScanHandle>::define(L, none);
+}
+
+}  // namespace rille::fs
