@@ -105,6 +105,17 @@ end
 
 -- ---- the face -----------------------------------------------------------------------------------
 
+--- Connects to whichever of some IP addresses answers first.
+---@async
+---@param addresses string[]  the one to be preferred first
+---@param port integer
+---@return Stream
+-- Errors: OSError, one that tells of each address.
+function M.any(addresses, port)
+  if #addresses == 1 then return tcp.connect(addresses[1], port) end
+  return run(interleave(addresses), port)
+end
+
 --- Connects over TCP.
 ---@async
 ---@param host string  a name or an IP address
@@ -114,9 +125,7 @@ end
 -- Source: RFC 8305, "happy eyeballs".
 function M.tcp(host, port)
   if tcp.is_ip(host) then return tcp.connect(host, port) end
-  local addresses = tcp.lookup(host)
-  if #addresses == 1 then return tcp.connect(addresses[1], port) end
-  return run(interleave(addresses), port)
+  return M.any(tcp.lookup(host), port)
 end
 
 --- Connects to a Unix socket; waits while its backlog is full.

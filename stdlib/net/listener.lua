@@ -5,6 +5,7 @@ local task = require "rille.core.task"
 local timeout = require "rille.async.timeout"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
+local main = require "rille.core.main"
 local report = require "rille.core.report"
 local address = require "rille.net.address"
 local shielded = require("rille.async.cleanup").shielded
@@ -231,10 +232,18 @@ function Listener:serve(fn, options)
   return finish(server, protected_call(accept_all, keep_trace, server))
 end
 
+-- Those that have a file, which goes with the program.
+local with_file = setmetatable({}, { __mode = "k" })
+
+main.at_end(function()
+  for binding in pairs(with_file) do binding:close() end
+end)
+
 --- Makes a listener of one of the binding's.
 return function(binding, tls)
+  local where = address.new(binding:address())
+  if where.path and where.path:sub(1, 1) ~= "@" then with_file[binding] = true end
   return setmetatable({
-    _binding = binding, _tls = tls, _closed = false, _servers = {},
-    _name = tostring(address.new(binding:address())),
+    _binding = binding, _tls = tls, _closed = false, _servers = {}, _name = tostring(where),
   }, Listener)
 end
