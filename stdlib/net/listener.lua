@@ -135,6 +135,8 @@ local function start(self, stream)
   self._alive = self._alive + 1
 end
 
+local function wait_in_pause(_, self) wait_for_change(self) end
+
 -- Out of descriptors: says so once, and tries again when one may be free.
 local function starve(self, e)
   if not self._starved then
@@ -144,7 +146,7 @@ local function starve(self, e)
     }
   end
   self._starved = true
-  timeout.move_on_after(STARVED_PAUSE, function() wait_for_change(self) end)
+  timeout.move_on_after(STARVED_PAUSE, wait_in_pause, self)
 end
 
 local function accept_all(self)
@@ -168,17 +170,19 @@ end
 
 report.describe(accept_all, function(self) return "connections on " .. self._listener._name end)
 
-local function wait_for_all(_, self)
+local function wait_for_all(self)
   while self._alive > 0 do wait_for_change(self) end
 end
 
-report.describe(wait_for_all, function(_, self)
-  return ("%d connections to end"):format(self and self._alive or 0)
+report.describe(wait_for_all, function(self)
+  return ("%d connection%s to end"):format(self._alive, self._alive == 1 and "" or "s")
 end)
+
+local function wait_in_scope(_, self) wait_for_all(self) end
 
 local function cancel_all(self)
   for child in pairs(self._streams) do child:cancel "the server is closed" end
-  shielded(wait_for_all, nil, self)
+  shielded(wait_for_all, self)
 end
 
 local function finish(self, ok, e)
@@ -191,7 +195,7 @@ local function finish(self, ok, e)
   end
   local grace = listener._grace or self._grace
   local in_time
-  ok, in_time = protected_call(timeout.move_on_after, keep_trace, grace, wait_for_all, self)
+  ok, in_time = protected_call(timeout.move_on_after, keep_trace, grace, wait_in_scope, self)
   if not (ok and in_time) then cancel_all(self) end
   listener._servers[self] = nil
   if not ok then rethrow(in_time) end
