@@ -21,6 +21,13 @@ int socket_of(Transport* transport) {
   return uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd) == 0 ? fd : -1;
 }
 
+// A close with data unread is a reset, and bytes on their way may be lost by it.
+bool has_unread(Transport* transport) {
+  int unread = 0;
+  int fd = socket_of(transport);
+  return fd >= 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread > 0;
+}
+
 class Lingering;
 
 // All of a runtime, in a userdata: they end with it.
@@ -52,7 +59,9 @@ class Lingering final : Transport::Sink {
   void finish() { all_->list.erase(place_); }
 
   void tick() {
-    bool sent = transport_->pending() == 0 && (!dropped_ || is_acknowledged());
+    // The loop may not have come to reading since it began: its clock stands while Lua runs.
+    bool sent = transport_->pending() == 0 && !has_unread(transport_.get()) &&
+                (!dropped_ || is_acknowledged());
     if (sent || uv_now(timer_->loop) >= end_) finish();
   }
 
@@ -76,13 +85,6 @@ All* all_of(lua_State* L) {
   auto* all = static_cast<All*>(lua_touserdata(L, -1));
   lua_pop(L, 1);
   return all;
-}
-
-// A close with data unread is a reset, and bytes on their way may be lost by it.
-bool has_unread(Transport* transport) {
-  int unread = 0;
-  int fd = socket_of(transport);
-  return fd >= 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread > 0;
 }
 
 }  // namespace

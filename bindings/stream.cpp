@@ -287,6 +287,7 @@ std::unique_ptr<Transport> Stream::release() {
 std::unique_ptr<Transport> Stream::detach() {
   std::unique_ptr<Transport> transport;
   if (transport_) transport = release();
+  if (transport) transport->stream_closed();
   for (Write* w : std::exchange(writes_, {})) w->let_go();
   // Those who were given their bytes still get them.
   for (Reader* r : readers_) {

@@ -129,7 +129,30 @@ int has_certificate(lua_State* L) {
 
 // ---- streams ------------------------------------------------------------------------------------
 
-// Puts TLS around the transport of the stream at 1, with the context at 2 and the store at 3.
+int push_busy(lua_State* L, Stream* stream) {
+  std::string message = "start_tls: another task reads from or writes to " + stream->name();
+  rille_push_error(L, "InvalidStateError", nullptr, message.c_str());
+  return 1;
+}
+
+// prepare(stream, peer): an error unless TLS can start now; and what comes from here on is left to
+// the handshake.
+int prepare(lua_State* L) {
+  Stream* s = check_stream(L, 1, "start_tls");
+  const char* peer = luaL_checkstring(L, 2);
+  if (s->is_busy()) return push_busy(L, s);
+  // Whoever stands between both ends may have put them there (CVE-2011-0411).
+  if (s->has_input()) {
+    std::string what = "plain bytes came before the TLS handshake, and were not read: ";
+    make_failure("UNEXPECTED_PLAINTEXT", what + peer).push(L, "read", peer);
+    return 1;
+  }
+  s->transport()->pause();
+  return 0;
+}
+
+// (stream, context, store, peer [, host, session, limit]): puts TLS around the stream's transport.
+// `peer` is what errors call the other end, `limit` are seconds for the handshake.
 int start(lua_State* L, Side side) {
   Stream* s = check_stream(L, 1, "start_tls");
   std::shared_ptr<Context> c = Class<ContextObject>::check(L, 2)->context;
@@ -141,26 +164,15 @@ int start(lua_State* L, Side side) {
   peer.name = luaL_checkstring(L, 4);
   peer.host = luaL_optstring(L, 5, "");
   peer.session = luaL_optstring(L, 6, "");
-  if (s->is_busy()) {
-    rille_push_error(L, "InvalidStateError", nullptr,
-                     ("start_tls: another task reads from or writes to " + s->name()).c_str());
-    return 1;
-  }
-  // Whoever stands between both ends may have put them there (CVE-2011-0411).
-  if (s->has_input()) {
-    Failure f =
-        make_failure("UNEXPECTED_PLAINTEXT",
-                     "plain bytes came before the TLS handshake, and were not read: " + peer.name);
-    f.push(L, "read", peer.name);
-    return 1;
-  }
+  peer.limit_ms = static_cast<std::uint64_t>(luaL_optnumber(L, 7, 0) * 1000);
+  if (s->is_busy()) return push_busy(L, s);
   s->set_transport(make_connection(rille_loop(L), s->release(), std::move(c), side, peer));
   return 0;
 }
 
 // client(stream, context, store, peer, host, session): starts the handshake
 int client(lua_State* L) { return start(L, Side::kClient); }
-// server(stream, context, store, peer)
+// server(stream, context, store, peer, nil, nil, limit)
 int server(lua_State* L) { return start(L, Side::kServer); }
 
 Connection* connection_of(Stream* stream) { return dynamic_cast<Connection*>(stream->transport()); }
@@ -230,6 +242,7 @@ const rille_reg kFunctions[] = {{"context", context, 0},
                                 {"needs_store", needs_store, 0},
                                 {"verifies", verifies, 0},
                                 {"has_certificate", has_certificate, 0},
+                                {"prepare", prepare, 0},
                                 {"client", client, 0},
                                 {"server", server, 0},
                                 {"handshake", handshake, 0},

@@ -4,6 +4,7 @@
 
 #include <openssl/ssl.h>
 
+#include <cstdint>
 #include <deque>
 #include <list>
 #include <memory>
@@ -121,9 +122,10 @@ StorePtr system_store();
 // ---- connections (tls_transport.cpp) ------------------------------------------------------------
 
 struct Peer {
-  std::string name;     // what errors call it: "localhost:443"
-  std::string host;     // a client's: sent as SNI, checked in the certificate; may be empty
-  std::string session;  // a client's: the key of its sessions
+  std::string name;            // what errors call it: "localhost:443"
+  std::string host;            // a client's: sent as SNI, checked in the certificate; may be empty
+  std::string session;         // a client's: the key of its sessions
+  std::uint64_t limit_ms = 0;  // for the handshake; 0: none
 };
 
 class Connection : public Transport {

@@ -175,8 +175,13 @@ Failure make_failure(std::string code, std::string message) {
 }
 
 Failure failure_from_queue(const std::string& after) {
-  // The first one is the cause; what follows tells through which functions it went.
+  // The first one is the cause, but those of TLS itself say best what is wrong.
   unsigned long error = ERR_get_error();
+  for (unsigned long e = error; e != 0; e = ERR_get_error()) {
+    if (ERR_GET_LIB(e) != ERR_LIB_SSL) continue;
+    error = e;
+    break;
+  }
   ERR_clear_error();
   if (ERR_SYSTEM_ERROR(error)) {
     Failure f;

@@ -18,7 +18,6 @@ constexpr std::size_t kPiece = 8 * kRecord;  // encrypted before it is given awa
 constexpr std::size_t kInFlight = 2 * kPiece;
 constexpr std::size_t kKept = 2 * kRecord;   // a buffer that an idle connection may keep
 constexpr std::size_t kMostControl = 65536;  // answers that a peer causes and does not take
-constexpr std::uint64_t kHandshakeMs = 10000;
 
 class TlsTransport;
 
@@ -65,12 +64,7 @@ class TlsTransport final : public Connection, Transport::Sink {
     for (Guard* g = guards_; g; g = g->outer) g->gone = true;
     for (Flight* f : flights_) f->owner = nullptr;
     Failure closed = system_failure(UV_ECANCELED);
-    for (Waiting* w : std::exchange(waiting_, {})) {
-      w->failure.status = closed.status;
-      w->failure.kind = "InvalidStateError";
-      w->failure.message = "the stream " + peer_.name + " was closed during the TLS handshake";
-      wake(w);
-    }
+    stream_closed();
     for (Queued& q : std::exchange(queue_, {})) {
       if (q.writer) q.writer->written(closed);
     }
@@ -82,7 +76,7 @@ class TlsTransport final : public Connection, Transport::Sink {
     ERR_clear_error();
     ssl_.reset(SSL_new(context_->of(side_)));
     if (!ssl_ || !set_up()) return fail(failure_from_queue(peer_.name));
-    if (side_ == Side::kServer) limit_handshake();
+    if (peer_.limit_ms > 0) limit_handshake();
     shake_hands();
     if (!guard.gone) update_reading();
   }
@@ -196,6 +190,15 @@ class TlsTransport final : public Connection, Transport::Sink {
   bool needs_shutdown() const override { return state_ == State::kOpen && !shutdown_asked_; }
   uv_stream_t* handle() override { return inner_->handle(); }
 
+  void stream_closed() override {
+    for (Waiting* w : std::exchange(waiting_, {})) {
+      w->failure.status = UV_ECANCELED;
+      w->failure.kind = "InvalidStateError";
+      w->failure.message = "the stream " + peer_.name + " was closed during the TLS handshake";
+      wake(w);
+    }
+  }
+
   // ---- what OpenSSL's callbacks need ------------------------------------------------------------
 
   std::size_t take_input(char* to, std::size_t size) {
@@ -244,10 +247,10 @@ class TlsTransport final : public Connection, Transport::Sink {
   bool set_up_client();
 
   void limit_handshake() {
-    start_timer(kHandshakeMs, [](uv_timer_t* t) {
+    start_timer(peer_.limit_ms, [](uv_timer_t* t) {
       auto* self = static_cast<TlsTransport*>(t->data);
       self->fail(make_failure("HANDSHAKE_TIMEOUT",
-                              "the TLS handshake took more than 10 s: " + self->peer_.name));
+                              "the TLS handshake takes too long: " + self->peer_.name));
     });
   }
 

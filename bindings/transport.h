@@ -73,6 +73,9 @@ class Transport {
   // Makes the close, which has to follow at once, a reset: the peer sees an error, not an end.
   virtual void abort() = 0;
 
+  // Its stream is closed: all that is left to do is to deliver what was written.
+  virtual void stream_closed() {}
+
   // True if the peer takes a close without a `shutdown` for an attack, as in TLS.
   virtual bool needs_shutdown() const { return false; }
 

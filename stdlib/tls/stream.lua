@@ -9,14 +9,19 @@ local protected = require("rille.core.protect").xpcall
 
 local raise, rethrow, keep_trace = task.raise, task.rethrow, task.keep_trace
 
+local HANDSHAKE_LIMIT = 10 -- seconds
+
 local M = { context = context.of }
+
+local function raise_if(err)
+  if err ~= nil then raise(err) end
+end
 
 --- Waits until a stream's handshake is done; a plain stream has none.
 ---@async
 -- Errors: TLSError, OSError: those of the handshake; InvalidStateError if it is closed.
 function M.handshake(stream)
-  local err = binding.handshake(stream)
-  if err ~= nil then raise(err) end
+  raise_if((binding.handshake(stream)))
 end
 
 -- A stream that is half-way in TLS is of no use.
@@ -27,6 +32,10 @@ local function or_close(stream, fn, ...)
   return rethrow(e)
 end
 
+local function peer_text(stream, host, port)
+  return host and port and address.text(host, port) or stream:name()
+end
+
 -- The name to check: an address has no zone there, and a name no dot at its end.
 local function plain_name(host)
   if host:find(":", 1, true) then return (host:gsub("%%.*", "")) end
@@ -35,16 +44,15 @@ end
 
 local function start_client(stream, ctx, host, port, name)
   local wanted = ctx._server_name or host
-  local store = context.store_of(ctx, "client")
   if wanted then
     wanted = plain_name(wanted)
   elseif binding.verifies(ctx._handle) then
     check.bad("server_name", name, "it is needed to check the certificate of a peer without a host")
   end
-  local peer = host and port and address.text(host, port) or stream:name()
-  local err = binding.client(stream, ctx._handle, store, peer, wanted,
-    peer .. "/" .. tostring(wanted))
-  if err ~= nil then raise(err) end
+  local peer = peer_text(stream, host, port)
+  local store = context.store_of(ctx, "client")
+  raise_if(binding.client(stream, ctx._handle, store, peer, wanted,
+    peer .. "/" .. tostring(wanted)))
   M.handshake(stream)
 end
 
@@ -63,12 +71,15 @@ end
 --- Begins TLS as a server, and does not wait for anything.
 ---@param stream Stream
 ---@param ctx TLSContext
-function M.server(stream, ctx)
-  local err = binding.server(stream, ctx._handle, ctx._server_store, stream:name())
-  if err ~= nil then raise(err) end
+---@param limit? number  seconds that the client has for the handshake, 10 by default
+function M.server(stream, ctx, limit)
+  raise_if(binding.server(stream, ctx._handle, ctx._server_store, stream:name(), nil, nil,
+    limit or HANDSHAKE_LIMIT))
 end
 
 local function start(stream, options, accepted, host, port)
+  -- At once: while files are read, the peer may begin its handshake.
+  raise_if(binding.prepare(stream, peer_text(stream, host, port)))
   if options == nil then options = true end
   local ctx = context.of(options, accepted and "server" or "client", "start_tls")
   if not accepted then return start_client(stream, ctx, host, port, "start_tls") end
