@@ -125,7 +125,8 @@ test("a path with a NUL byte is a bad argument at once", function()
     end
   end
   for _, name in ipairs { "rename", "copy", "link", "symlink" } do
-    test.raises("bad argument #2 to '" .. name .. "' %(the path contains a NUL", fs[name], "a", path)
+    local message = ("bad argument #2 to '%s' %%(the path contains a NUL"):format(name)
+    test.raises(message, fs[name], "a", path)
   end
 end)
 

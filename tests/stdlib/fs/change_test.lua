@@ -91,7 +91,8 @@ test("copy copies files only", function()
   test.eq(code("file", "none/new"), "ENOENT")
   test.eq(fs.list(dir), { "fifo", "file", "folder" })
   local err = test.raises("OSError", fs.copy, dir .. "/none", dir .. "/new")
-  test.eq(err.message, ("no such file or directory: copyfile '%s/none' -> '%s/new'"):format(dir, dir))
+  test.eq(err.message,
+    ("no such file or directory: copyfile '%s/none' -> '%s/new'"):format(dir, dir))
 end)
 
 test("copy reads a file whose size is a lie to its end", function()
@@ -179,7 +180,8 @@ test("symlink makes a link, and readlink tells where it leads", function()
   fs.symlink(long, dir .. "/long")
   test.eq(fs.readlink(dir .. "/long"), long)
   local err = test.raises("OSError", fs.symlink, "a", dir .. "/link")
-  test.eq({ err.code, err.syscall, err.path, err.dest }, { "EEXIST", "symlink", "a", dir .. "/link" })
+  test.eq({ err.code, err.syscall, err.path, err.dest },
+    { "EEXIST", "symlink", "a", dir .. "/link" })
   test.eq(test.raises("OSError", fs.readlink, dir).code, "EINVAL")
   test.eq(test.raises("OSError", fs.readlink, dir .. "/none").syscall, "readlink")
   test.matches(fs.readlink "/proc/self/exe", "^/")
@@ -359,7 +361,8 @@ test("on a full disk every way to write is an ENOSPC that leaves nothing half", 
     print(code(function()
       for i = 1, 200 do fs.mkdir(dir .. "/" .. i) end
     end))
-    print(code(fs.mkstemp, dir .. "/"), code(fs.mkdtemp, dir .. "/"), code(fs.symlink, "a", dir .. "/s"))
+    print(code(fs.mkstemp, dir .. "/"), code(fs.mkdtemp, dir .. "/"),
+      code(fs.symlink, "a", dir .. "/s"))
   ]], 1000000)
   if not result then
     print "# mounting is not permitted here"
