@@ -58,13 +58,19 @@ Program.__index = Program
 -- folder.
 function M.start(command)
   local dir = test.tmpdir()
-  test.write(dir .. "/run", command)
-  os.execute(("DIR=%s timeout 60 sh %s/run < /dev/null > %s/out 2> %s/err & echo $! > %s/pid")
-    :format(dir, dir, dir, dir, dir))
+  -- `timeout` makes a group of what it runs, and is its leader.
+  test.write(dir .. "/run", "echo $PPID > $DIR/pid\n" .. command)
+  os.execute(([[
+    export DIR=%s
+    (timeout 60 sh $DIR/run < /dev/null > $DIR/out 2> $DIR/err; touch $DIR/ended) &
+    until test -s $DIR/pid; do sleep 0.005; done]]):format(dir))
   local self = setmetatable({ dir = dir, pid = content(dir .. "/pid"):match "%d+" }, Program)
-  test.defer(function() os.execute("kill " .. self.pid .. " 2>/dev/null") end)
+  test.defer(function() self:kill() end)
   return self
 end
+
+--- Ends it and all that it has started: they are a group.
+function Program:kill() os.execute("kill -s KILL -- -" .. self.pid .. " 2>/dev/null") end
 
 --- What it has written so far.
 function Program:output() return content(self.dir .. "/out") or "" end
@@ -77,7 +83,7 @@ end
 
 --- Waits until it has ended.
 function Program:wait()
-  M.eventually(function() return os.execute("kill -0 " .. self.pid .. " 2>/dev/null") ~= 0 end)
+  M.eventually(function() return content(self.dir .. "/ended") end)
 end
 
 --- Kilobytes of memory that this process has in use.
