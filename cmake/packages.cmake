@@ -27,6 +27,11 @@ if(NOT cxxopts_FOUND)
   list(APPEND missing "cxxopts 3: libcxxopts-dev")
 endif()
 
+find_package(simdjson 3 CONFIG QUIET)
+if(NOT simdjson_FOUND)
+  list(APPEND missing "simdjson 3: libsimdjson-dev")
+endif()
+
 # Debian ships llhttp as C source, to be compiled into the program that uses it.
 find_path(LLHTTP_INCLUDE_DIR llhttp/llhttp.h PATHS /usr/share/include)
 find_path(LLHTTP_SOURCE_DIR llhttp.c PATHS /usr/share/llhttp)

@@ -6,8 +6,8 @@ set -euo pipefail
 # package, or package/command where a command of that name will do, wherever it comes from.
 declare -A sets=(
   [build]="g++/g++ cmake/cmake ninja-build/ninja pkg-config/pkg-config luajit/luajit
-           libluajit-5.1-dev libuv1-dev libcxxopts-dev node-llhttp libssl-dev libc-ares-dev
-           libedit-dev"
+           libluajit-5.1-dev libuv1-dev libcxxopts-dev node-llhttp libsimdjson-dev
+           libssl-dev libc-ares-dev libedit-dev"
   [test]="catch2 python3/python3 curl/curl netcat-openbsd/nc openssl/openssl
           socat/socat"
   [lint]="clang-format/clang-format lua-check/luacheck"
