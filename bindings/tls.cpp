@@ -2,8 +2,6 @@
 // error first.
 #include "tls.h"
 
-#include <openssl/err.h>
-
 #include "stream.h"
 
 namespace rille::tls {
@@ -255,8 +253,9 @@ const rille_reg kNone[] = {{nullptr, nullptr, 0}};
 }  // namespace rille::tls
 
 extern "C" int luaopen_rille_core_tls(lua_State* L) {
-  // Its own clean-up at the process's end would run while threads of the pool still use it.
-  OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, nullptr);
+  if (const char* why = rille::tls::load_library()) {
+    return luaL_error(L, "TLS needs OpenSSL 3: %s", why);
+  }
   rille::Class<rille::tls::ContextObject>::define(L, rille::tls::kNone);
   rille::Class<rille::tls::StoreObject>::define(L, rille::tls::kNone);
   rille_newlib(L, rille::tls::kFunctions);

@@ -2,8 +2,6 @@
 // and how their errors are told.
 #pragma once
 
-#include <openssl/ssl.h>
-
 #include <cstdint>
 #include <deque>
 #include <list>
@@ -12,26 +10,27 @@
 #include <unordered_map>
 #include <vector>
 
+#include "tls_library.h"
 #include "transport.h"
 
 namespace rille::tls {
 
 enum class Side { kClient, kServer };
 
-template <auto free>
+template <auto* free>
 struct Free {
   template <class T>
   void operator()(T* object) const {
-    free(object);
+    (*free)(object);
   }
 };
-using SslPtr = std::unique_ptr<SSL, Free<SSL_free>>;
-using SslContextPtr = std::unique_ptr<SSL_CTX, Free<SSL_CTX_free>>;
-using StorePtr = std::unique_ptr<X509_STORE, Free<X509_STORE_free>>;
-using SessionPtr = std::unique_ptr<SSL_SESSION, Free<SSL_SESSION_free>>;
-using CertificatePtr = std::unique_ptr<X509, Free<X509_free>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
-using BioPtr = std::unique_ptr<BIO, Free<BIO_free>>;
+using SslPtr = std::unique_ptr<SSL, Free<&SSL_free>>;
+using SslContextPtr = std::unique_ptr<SSL_CTX, Free<&SSL_CTX_free>>;
+using StorePtr = std::unique_ptr<X509_STORE, Free<&X509_STORE_free>>;
+using SessionPtr = std::unique_ptr<SSL_SESSION, Free<&SSL_SESSION_free>>;
+using CertificatePtr = std::unique_ptr<X509, Free<&X509_free>>;
+using KeyPtr = std::unique_ptr<EVP_PKEY, Free<&EVP_PKEY_free>>;
+using BioPtr = std::unique_ptr<BIO, Free<&BIO_free>>;
 
 // ---- errors (tls_error.cpp) ---------------------------------------------------------------------
 

@@ -1,8 +1,5 @@
 // What TLS connections are set up with: certificates, keys, whom to trust, versions. Parsed once,
 // on a thread of the pool.
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
 
 #include <cstring>
 #include <iterator>

@@ -1,7 +1,5 @@
 // TLS errors: OpenSSL's codes by name, and texts that say which certificate of whom is meant.
 #include <arpa/inet.h>
-#include <openssl/err.h>
-#include <openssl/x509v3.h>
 
 #include <algorithm>
 #include <cctype>

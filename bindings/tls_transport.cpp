@@ -1,7 +1,5 @@
 // TLS over another transport. OpenSSL reads ciphertext straight from the buffer in which the inner
 // transport has it, and writes into one string that goes to the inner transport in a piece.
-#include <openssl/err.h>
-#include <openssl/x509v3.h>
 
 #include <algorithm>
 #include <cstring>
