@@ -196,9 +196,9 @@ TEST_CASE_METHOD(RuntimeFixture, "a server that nobody closes goes with the prog
   run(R"lua(
     local async, http = require "rille.async", require "rille.http"
     local server = http.serve { handler = function() async.sleep(1000) end }
-    local tcp = require "rille.core.tcp"
+    local net = require "rille.net"
     for i = 1, 10 do
-      local peer = tcp.connect("127.0.0.1", server.port)
+      local peer = net.connect { host = "127.0.0.1", port = server.port }
       peer:write "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
     end
     async.sleep(0.01)

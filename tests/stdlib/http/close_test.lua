@@ -397,11 +397,11 @@ end)
 
 test("a server that has run out of descriptors goes on when there are some again", function()
   local script = [[
-    local http, async, tcp = require "rille.http", require "rille.async", require "rille.core.tcp"
+    local http, async, net = require "rille.http", require "rille.async", require "rille.net"
     local server = http.serve { handler = function() return "hello" end }
     local sockets = {}
     for _ = 1, 100 do
-      local ok, socket = pcall(tcp.connect, "127.0.0.1", server.port)
+      local ok, socket = pcall(net.connect, { host = "127.0.0.1", port = server.port })
       if not ok then break end
       sockets[#sockets + 1] = socket
     end
