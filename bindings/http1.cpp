@@ -65,16 +65,17 @@ int is_token(lua_State* L) {
   return 1;
 }
 
-const rille_reg kFunctions[] = {{"first_line", first_line, 0},       {"fields", fields, 0},
-                                {"unescape", unescape, 0},           {"reason", reason, 0},
-                                {"is_token", is_token, 0},           {"listen", listen, 0},
-                                {"exchange", exchange, RILLE_WAITS}, {nullptr, nullptr, 0}};
+const rille_reg kFunctions[] = {{"first_line", first_line, 0}, {"fields", fields, 0},
+                                {"unescape", unescape, 0},     {"reason", reason, 0},
+                                {"is_token", is_token, 0},     {"listen", listen, 0},
+                                {"client", make_client, 0},    {nullptr, nullptr, 0}};
 
 }  // namespace
 }  // namespace rille::http1
 
 extern "C" int luaopen_rille_core_http1(lua_State* L) {
   rille::http1::define_server(L);
+  rille::http1::define_client(L);
   rille_newlib(L, rille::http1::kFunctions);
   return 1;
 }

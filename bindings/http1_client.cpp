@@ -1,100 +1,330 @@
 #include "http1_client.h"
 
-#include "http1_message.h"
-#include "stream.h"
+#include <utility>
 
 namespace rille::http1 {
 
 namespace {
 
-constexpr int kMostInterim = 100;  // 1xx answers before the real one
+constexpr int kMostInterim = 100;          // 1xx responses before the real one
+constexpr std::size_t kMostKept = 262144;  // of a body that nobody comes for
 
-// One request and its response, over a socket that is taken over for it.
-class Exchange final : public Waiting, Transport::Sink {
- public:
-  Exchange(Stream* stream, std::uint64_t most_body, bool is_head)
-      : Waiting(Operation{"read", {}, {}, stream->name()}),
-        limits_{65536, 1000, 0, most_body},
-        stream_(stream),
-        parser_(HTTP_RESPONSE, limits_),
-        is_head_(is_head) {}
-
-  void start(std::string request) {
-    if (is_head_) parser_.expect_no_body();
-    stream_->transport()->read(this);
-    stream_->transport()->write(std::move(request), nullptr);
-  }
-
-  // Who gives up half-way leaves a response behind that nobody may take for his own.
-  void stop() override {
-    stream_->close();
-    complete(std::unique_ptr<Waiting>(this), UV_ECANCELED);
-  }
-
-  // head, body; or nil, what is wrong
-  int push(lua_State* L) override {
-    if (fault_) {
-      lua_pushnil(L);
-      lua_pushstring(L, fault_);
-      return 2;
-    }
-    lua_pushlstring(L, parser_.head().data(), parser_.head().size());
-    lua_pushlstring(L, parser_.body().data(), parser_.body().size());
-    return 2;
-  }
-
- private:
-  void received(const char* data, std::size_t size) override {
-    while (size > 0) {
-      std::size_t used = parser_.feed(data, size);
-      data += used;
-      size -= used;
-      if (parser_.has_failed()) return end(parser_.fault());
-      if (!parser_.is_complete()) continue;
-      if (parser_.status() >= 200) return end(nullptr);
-      if (parser_.status() == 101) return end("the server changed to another protocol");
-      if (++interim_ > kMostInterim) return end("too many interim responses");
-      parser_.next();
-    }
-  }
-
-  void ended(const Failure& failure) override {
-    if (failure.status != UV_EOF) return end_with(failure.status);
-    bool begun = parser_.has_begun();
-    if (parser_.finish()) return end(nullptr);
-    end(begun ? "the connection was closed in the middle of the response"
-              : "the connection was closed before a response came");
-  }
-
-  void end(const char* fault) {
-    fault_ = fault;
-    end_with(0);
-  }
-
-  void end_with(int status) {
-    stream_->transport()->pause();
-    complete(std::unique_ptr<Waiting>(this), status);
-  }
-
-  Limits limits_;
-  Stream* stream_;  // waits on the stack of the task
-  Parser parser_;
-  const char* fault_ = nullptr;
-  int interim_ = 0;
-  bool is_head_;
-};
+uv_buf_t buffer_of(std::string_view text) {
+  uv_buf_t buffer;
+  buffer.base = const_cast<char*>(text.data());
+  buffer.len = text.size();
+  return buffer;
+}
 
 }  // namespace
 
-int exchange(lua_State* L) {
-  Stream* stream = check_stream(L, 1, "exchange");
+// ---- the exchange -------------------------------------------------------------------------------
+
+bool ClientConnection::begin(std::string_view request, const Exchange& exchange) {
+  if (!transport_ || has_ended_ || fault_) return false;
+  if (timer_) uv_timer_stop(timer_.get());
+  rests_ = false;
+  limits_.body_bytes = exchange.most_body;
+  parser_.next();
+  parser_.expect_no_body(exchange.has_no_body);
+  may_upgrade_ = exchange.may_upgrade;
+  interim_ = 0;
+  may_go_on_ = false;
+  in_exchange_ = true;
+  uv_buf_t buffer = buffer_of(request);
+  ssize_t n = transport_->try_write(&buffer, 1);
+  // If it fails, the server has closed; reading says why, and may still find a response.
+  if (n < 0) n = static_cast<ssize_t>(request.size());
+  request.remove_prefix(static_cast<std::size_t>(n));
+  if (!request.empty()) transport_->write(std::string(request), nullptr);
+  read();
+  return true;
+}
+
+int ClientConnection::send(lua_State* L, std::string_view data) {
+  uv_buf_t buffer = buffer_of(data);
+  ssize_t n = transport_->try_write(&buffer, 1);
+  if (n < 0) {
+    rille_push_os_error(L, static_cast<int>(n), "write", nullptr, nullptr, name_.c_str());
+    return 1;
+  }
+  data.remove_prefix(static_cast<std::size_t>(n));
+  if (data.empty()) return 0;
+  return write_and_wait(L, transport_.get(), name_, std::string(data));
+}
+
+void ClientConnection::read() {
+  if (reading_ || has_ended_) return;
+  reading_ = true;
+  transport_->read(this);
+}
+
+void ClientConnection::pause() {
+  if (!std::exchange(reading_, false)) return;
+  transport_->pause();
+}
+
+void ClientConnection::rest(std::uint64_t ms) {
+  in_exchange_ = false;
+  rests_ = true;
+  parser_.next();
+  read();
+  if (ms == 0 || !transport_) return;
+  if (!timer_) {
+    timer_.reset(new uv_timer_t);
+    uv_timer_init(transport_->handle()->loop, timer_.get());
+    uv_unref(reinterpret_cast<uv_handle_t*>(timer_.get()));
+    timer_->data = this;
+  }
+  auto expired = [](uv_timer_t* t) { static_cast<ClientConnection*>(t->data)->close(); };
+  uv_timer_start(timer_.get(), expired, ms, 0);
+}
+
+void ClientConnection::received(const char* data, std::size_t size) {
+  if (rests_) return close();
+  while (size > 0 && in_exchange_ && !parser_.is_complete() && !fault_) {
+    std::size_t used = parser_.feed(data, size);
+    data += used;
+    size -= used;
+    if (parser_.has_failed()) {
+      fault_ = parser_.fault();
+    } else if (parser_.has_head() && parser_.status() == 101) {
+      if (!may_upgrade_) fault_ = "the server changed to another protocol";
+      break;
+    } else if (parser_.is_complete() && parser_.status() < 200) {
+      if (parser_.status() == 100) may_go_on_ = true;
+      if (++interim_ > kMostInterim) {
+        fault_ = "too many interim responses";
+      } else {
+        parser_.next();
+      }
+    }
+  }
+  // What nobody has asked for makes the connection useless, unless it is another protocol's.
+  if (size > 0) {
+    rest_.append(data, size);
+    if (rest_.size() > kMostKept) pause();
+  }
+  if (parser_.body().size() > kMostKept && want_ != Want::kBody) pause();
+  wake();
+}
+
+void ClientConnection::ended(const Failure& failure) {
+  if (rests_) return close();
+  reading_ = false;
+  has_ended_ = true;
+  end_ = failure;
+  if (in_exchange_ && !parser_.is_complete() && !fault_ && failure.status == UV_EOF) {
+    bool begun = parser_.has_begun();
+    if (!parser_.finish()) {
+      fault_ = begun ? "the connection was closed in the middle of the response"
+                     : "the connection was closed before a response came";
+    }
+  }
+  wake();
+}
+
+// ---- waiting for the response -------------------------------------------------------------------
+
+bool ClientConnection::is_satisfied() const {
+  if (is_over() || parser_.is_complete()) return true;
+  switch (want_) {
+    case Want::kContinue:
+      return may_go_on_ || parser_.has_head();
+    case Want::kHead:
+      return parser_.has_head();
+    case Want::kBody:
+      return false;
+    case Want::kPiece:
+      return !const_cast<Parser&>(parser_).body().empty();
+  }
+  return true;
+}
+
+void ClientConnection::wake() {
+  if (point_.is_taken() && is_satisfied()) point_.wake();
+}
+
+int ClientConnection::wait(lua_State* L, Want want) {
+  if (point_.is_taken()) return luaL_error(L, "another task waits for this response");
+  want_ = want;
+  if (is_satisfied()) return push(L);
+  read();
+  return point_.wait(
+      L,
+      [](lua_State* l, void* self) {
+        return l ? static_cast<ClientConnection*>(self)->push(l) : 0;
+      },
+      this);
+}
+
+// Pushes nil and the result; nil, nil and what is wrong with the response; or an error.
+int ClientConnection::push(lua_State* L) {
+  bool has_piece = want_ == Want::kPiece && !parser_.body().empty();
+  bool is_there = want_ == Want::kHead ? parser_.has_head() : parser_.is_complete();
+  if (want_ == Want::kContinue) is_there = may_go_on_ || parser_.has_head();
+  if (!has_piece && (fault_ || !is_there)) {
+    if (fault_ || (has_ended_ && end_.status == UV_EOF)) {
+      lua_pushnil(L);
+      lua_pushnil(L);
+      lua_pushstring(L, fault_ ? fault_ : "the connection was closed");
+      return 3;
+    }
+    if (!transport_) {
+      std::string message = "the connection to " + name_ + " is closed";
+      rille_push_error(L, "InvalidStateError", nullptr, message.c_str());
+    } else {
+      end_.push(L, "read", name_);
+    }
+    return 1;
+  }
+  lua_pushnil(L);
+  switch (want_) {
+    case Want::kContinue:
+      lua_pushboolean(L, !parser_.has_head());
+      return 2;
+    case Want::kHead:
+      lua_pushlstring(L, parser_.head().data(), parser_.head().size());
+      return 2;
+    case Want::kBody:
+      lua_pushlstring(L, parser_.body().data(), parser_.body().size());
+      return 2;
+    case Want::kPiece:
+      if (!has_piece) {
+        lua_pushboolean(L, 0);
+        return 2;
+      }
+      lua_pushlstring(L, parser_.body().data(), parser_.body().size());
+      parser_.body().clear();
+      if (!parser_.is_complete() && !fault_) read();
+      return 2;
+  }
+  return 1;
+}
+
+// ---- the end ------------------------------------------------------------------------------------
+
+bool ClientConnection::is_reusable() const {
+  return transport_ && !has_ended_ && !fault_ && rest_.empty() && parser_.is_complete() &&
+         parser_.keep_alive() && transport_->pending() == 0;
+}
+
+void ClientConnection::close() {
+  reading_ = false;
+  timer_.reset();
+  transport_.reset();
+  point_.wake();
+}
+
+std::unique_ptr<Transport> ClientConnection::release(std::string* rest) {
+  pause();
+  *rest = std::move(rest_);
+  return std::move(transport_);
+}
+
+// ---- Lua ----------------------------------------------------------------------------------------
+
+namespace {
+
+ClientConnection* check_client(lua_State* L) { return Class<ClientConnection>::check(L, 1); }
+
+// connection:begin(request, has_no_body, most_body, may_upgrade) -> whether it could
+int client_begin(lua_State* L) {
   std::size_t size;
   const char* request = luaL_checklstring(L, 2, &size);
-  auto most_body = static_cast<std::uint64_t>(luaL_checknumber(L, 3));
-  auto op = std::make_unique<Exchange>(stream, most_body, lua_toboolean(L, 4) != 0);
-  op->prepare(L);
-  op->start(std::string(request, size));
-  return park(L, std::move(op));
+  ClientConnection::Exchange exchange;
+  exchange.has_no_body = lua_toboolean(L, 3) != 0;
+  exchange.most_body = static_cast<std::uint64_t>(luaL_optnumber(L, 4, 0));
+  exchange.may_upgrade = lua_toboolean(L, 5) != 0;
+  lua_pushboolean(L, check_client(L)->begin({request, size}, exchange));
+  return 1;
 }
+
+// connection:send(data)
+int client_send(lua_State* L) {
+  ClientConnection* c = check_client(L);
+  std::size_t size;
+  const char* data = luaL_checklstring(L, 2, &size);
+  if (c->is_open()) return c->send(L, {data, size});
+  std::string message = "the connection to " + c->name() + " is closed";
+  rille_push_error(L, "InvalidStateError", nullptr, message.c_str());
+  return 1;
+}
+
+// connection:wait_for_continue() -> true, or false if a response has come instead
+int client_continue(lua_State* L) {
+  return check_client(L)->wait(L, ClientConnection::Want::kContinue);
+}
+
+// connection:read_head() -> head; or nil, fault
+int client_head(lua_State* L) { return check_client(L)->wait(L, ClientConnection::Want::kHead); }
+
+// connection:read_body() -> all of the body; or nil, fault
+int client_body(lua_State* L) { return check_client(L)->wait(L, ClientConnection::Want::kBody); }
+
+// connection:read_piece() -> what has come of it; false at its end; or nil, fault
+int client_piece(lua_State* L) { return check_client(L)->wait(L, ClientConnection::Want::kPiece); }
+
+int client_is_reusable(lua_State* L) {
+  lua_pushboolean(L, check_client(L)->is_reusable());
+  return 1;
+}
+
+int client_is_untouched(lua_State* L) {
+  lua_pushboolean(L, check_client(L)->is_untouched());
+  return 1;
+}
+
+// connection:rest(seconds): 0 for any time.
+int client_rest(lua_State* L) {
+  check_client(L)->rest(static_cast<std::uint64_t>(luaL_checknumber(L, 2) * 1e3));
+  return 0;
+}
+
+int client_is_open(lua_State* L) {
+  lua_pushboolean(L, check_client(L)->is_open());
+  return 1;
+}
+
+int client_close(lua_State* L) {
+  check_client(L)->close();
+  return 0;
+}
+
+// connection:release() -> stream, and what came behind the response
+int client_release(lua_State* L) {
+  ClientConnection* c = check_client(L);
+  if (!c->is_open()) return luaL_error(L, "the connection is closed");
+  std::string rest;
+  auto transport = c->release(&rest);
+  Class<Stream>::push(L, std::move(transport), c->name());
+  lua_pushlstring(L, rest.data(), rest.size());
+  return 2;
+}
+
+const rille_reg kClientMethods[] = {{"begin", client_begin, 0},
+                                    {"send", client_send, RILLE_WAITS},
+                                    {"wait_for_continue", client_continue, RILLE_WAITS},
+                                    {"read_head", client_head, RILLE_WAITS},
+                                    {"read_body", client_body, RILLE_WAITS},
+                                    {"read_piece", client_piece, RILLE_WAITS},
+                                    {"is_reusable", client_is_reusable, 0},
+                                    {"is_untouched", client_is_untouched, 0},
+                                    {"rest", client_rest, 0},
+                                    {"is_open", client_is_open, 0},
+                                    {"close", client_close, 0},
+                                    {"release", client_release, 0},
+                                    {nullptr, nullptr, 0}};
+
+}  // namespace
+
+int make_client(lua_State* L) {
+  Stream* stream = check_stream(L, 1, "client");
+  std::string name = stream->name();
+  Class<ClientConnection>::push(L, stream->release(), std::move(name));
+  return 1;
+}
+
+void define_client(lua_State* L) { Class<ClientConnection>::define(L, kClientMethods); }
 
 }  // namespace rille::http1

@@ -1,12 +1,89 @@
-// The client's side of HTTP/1.
+// The client's side of HTTP/1: one connection, one exchange after another.
 #pragma once
 
 #include <lua.hpp>
+#include <memory>
+#include <string>
+
+#include "http1_message.h"
+#include "stream.h"
+#include "wait_point.h"
 
 namespace rille::http1 {
 
-// exchange(socket, request, most_body, is_head) -> head, body; or nil, what is wrong. Waits;
-// whoever is cancelled meanwhile closes the socket.
-int exchange(lua_State* L);
+// Lives in a userdata, and belongs to one exchange at a time. What the response has brought is kept
+// until somebody wants it; when that is much, reading pauses.
+class ClientConnection final : Transport::Sink {
+ public:
+  static constexpr char kName[] = "rille.HttpClientConnection";
+
+  ClientConnection(std::unique_ptr<Transport> transport, std::string name)
+      : transport_(std::move(transport)), name_(std::move(name)), parser_(HTTP_RESPONSE, limits_) {}
+
+  // Sends the head of a request, perhaps with all of its body, without waiting. `most_body`: 0 for
+  // any. False if the connection cannot be used any more.
+  struct Exchange {
+    bool has_no_body = false;  // whatever the response's head says: HEAD, CONNECT
+    bool may_upgrade = false;  // a 101 is the response
+    std::uint64_t most_body = 0;
+  };
+  bool begin(std::string_view request, const Exchange& exchange);
+
+  // Writes more of the request's body, and waits while the server is slow to take it.
+  int send(lua_State* L, std::string_view data);
+
+  // What to wait for, and what the wait gives: see the functions of the class in http1_client.cpp.
+  enum class Want { kContinue, kHead, kBody, kPiece };
+  int wait(lua_State* L, Want want);
+
+  // True if another request may follow. REQUIRES: the response has come to its end.
+  bool is_reusable() const;
+  // True while nothing has come since the request was sent.
+  bool is_untouched() const { return !parser_.has_begun() && interim_ == 0; }
+  bool is_open() const { return transport_ != nullptr; }
+
+  // Keeps the connection for another exchange. It closes by itself when the server closes it, says
+  // something unasked, or after that time; 0: never. REQUIRES: reusable.
+  void rest(std::uint64_t ms);
+
+  void close();
+
+  // Gives the transport away: after a 101, or a CONNECT. What came behind the response is `rest`.
+  std::unique_ptr<Transport> release(std::string* rest);
+  const std::string& name() const { return name_; }
+
+ private:
+  void received(const char* data, std::size_t size) override;
+  void ended(const Failure& failure) override;
+  void wake();
+  bool is_satisfied() const;
+  bool is_over() const { return fault_ || has_ended_ || !transport_; }
+  int push(lua_State* L);
+  void read();
+  void pause();
+
+  std::unique_ptr<Transport> transport_;
+  std::string name_;
+  Limits limits_{65536, 1000, 0, 0};
+  Parser parser_;
+  Handle<uv_timer_t> timer_;
+  std::string rest_;  // after the response
+  Failure end_;
+  const char* fault_ = nullptr;
+  WaitPoint point_;
+  Want want_ = Want::kHead;
+  int interim_ = 0;
+  bool may_upgrade_ = false;
+  bool rests_ = false;
+  bool in_exchange_ = false;
+  bool may_go_on_ = false;  // a 100 has come
+  bool has_ended_ = false;
+  bool reading_ = false;
+};
+
+// client(stream) -> connection
+int make_client(lua_State* L);
+
+void define_client(lua_State* L);
 
 }  // namespace rille::http1

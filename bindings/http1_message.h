@@ -65,7 +65,7 @@ class Parser {
   // The body's bytes are not kept from here on.
   void discard_body();
   // A response to HEAD has no body, whatever its head says.
-  void expect_no_body() { no_body_ = true; }
+  void expect_no_body(bool none = true) { no_body_ = none; }
 
  private:
   enum State : std::uint8_t { kHead, kBody, kComplete, kFailed };

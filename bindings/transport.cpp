@@ -80,6 +80,8 @@ class UvTransport final : public Transport {
  public:
   UvTransport(StreamHandle handle, char* space) : handle_(std::move(handle)), space_(space) {
     handle_->handle.data = this;
+    // Whoever waits holds the loop by his waiter; a connection alone can wake nobody.
+    uv_unref(&handle_->handle);
   }
 
   void read(Sink* sink) override {

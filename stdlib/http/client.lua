@@ -71,6 +71,17 @@ end
 
 local function connect(_, host, port) return connect_tcp(host, port) end
 
+local function exchange(socket, request, max_body, is_head)
+  local connection = http1.client(socket)
+  connection:begin(request, is_head, max_body)
+  local head, fault = connection:read_head()
+  local body
+  if head then body, fault = connection:read_body() end
+  connection:close()
+  if not body then return nil, fault end
+  return head, body
+end
+
 local function respond(state, head, body)
   local version, status, reason = http1.first_line(head)
   status = tonumber(status)
@@ -92,7 +103,7 @@ local function perform(_, state)
   local in_time, socket = async.move_on_after(state.connect, connect, state.host, state.port)
   if not in_time then time_out(state, state.connect) end
   state.phase = "total"
-  return finish_exchange(state, socket, xpcall(http1.exchange, keep_trace, socket, state.request,
+  return finish_exchange(state, socket, xpcall(exchange, keep_trace, socket, state.request,
     state.max_body, state.method == "HEAD"))
 end
 
