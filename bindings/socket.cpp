@@ -28,8 +28,9 @@ void Watch::set(int events) {
   }
   uv_poll_start(poll_.get(), events, [](uv_poll_t* p, int status, int ready) {
     auto* self = static_cast<Watch*>(p->data);
-    // An error of the socket itself: whoever tries to use it learns which.
-    self->ready_(self->object_, status < 0 ? self->events_ : ready);
+    // An error of the socket itself ends the polling; whoever tries to use it learns which.
+    if (status < 0) ready = std::exchange(self->events_, 0);
+    self->ready_(self->object_, ready);
   });
 }
 

@@ -100,6 +100,21 @@ test("nobody at the other end is ECONNREFUSED", function()
   test.eq({ e.code, e.syscall, e.address }, { "ECONNREFUSED", "send", "127.0.0.1:" .. port })
 end)
 
+test("an error wakes the first who receives, and the others go on waiting", function()
+  local port = support.dead_port()
+  local client = udp { connect = { host = "127.0.0.1", port = port } }
+  local first, second = async.spawn(client.recv, client), async.spawn(client.recv, client)
+  test.turns()
+  async.sleep(0.001) -- the loop watches the socket
+  client:send "anybody there?"
+  test.eq(test.raises("OSError", first.await, first).code, "ECONNREFUSED")
+  local server = udp { port = port }
+  client:send "now?"
+  local _, from = server:recv()
+  server:send("yes", from.host, from.port)
+  test.eq(second:await(), "yes")
+end)
+
 test("tasks that receive queue up, and none that is cancelled loses a datagram", function()
   local a, b = udp { host = "127.0.0.1" }, udp { host = "127.0.0.1" }
   local port = a:address().port
