@@ -2,9 +2,13 @@
 #include <rille/builtin.hpp>
 
 extern "C" {
+#ifdef RILLE_HAS_CARES
+int luaopen_rille_core_dns(lua_State* L);
+#endif
 int luaopen_rille_core_file(lua_State* L);
 int luaopen_rille_core_fs(lua_State* L);
 int luaopen_rille_core_http1(lua_State* L);
+int luaopen_rille_core_names(lua_State* L);
 int luaopen_rille_core_process(lua_State* L);
 int luaopen_rille_core_signal(lua_State* L);
 int luaopen_rille_core_stream(lua_State* L);
@@ -18,9 +22,13 @@ int luaopen_rille_core_udp(lua_State* L);
 namespace rille {
 
 const BuiltinModule kBuiltinModules[] = {
+#ifdef RILLE_HAS_CARES
+    {"rille.core.dns", luaopen_rille_core_dns},
+#endif
     {"rille.core.file", luaopen_rille_core_file},
     {"rille.core.fs", luaopen_rille_core_fs},
     {"rille.core.http1", luaopen_rille_core_http1},
+    {"rille.core.names", luaopen_rille_core_names},
     {"rille.core.process", luaopen_rille_core_process},
     {"rille.core.signal", luaopen_rille_core_signal},
     {"rille.core.stream", luaopen_rille_core_stream},
