@@ -70,6 +70,9 @@ const rille_reg kFunctions[] = {
     {"type", type_of, 0},
     {"utime", change_times, 0},
     {"wait_for_writers", wait_for_writers, 0},
+    {"watch", watch, 0},
+    {"watch_close", watch_close, 0},
+    {"watch_next", watch_next, 0},
     {"write_file", write_file, 0},
     {nullptr, nullptr, 0},
 };

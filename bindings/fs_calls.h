@@ -51,4 +51,9 @@ int glob(lua_State* L);
 // fs_remove.cpp
 int remove_path(lua_State* L);
 
+// fs_watch.cpp
+int watch(lua_State* L);
+int watch_next(lua_State* L);
+int watch_close(lua_State* L);
+
 }  // namespace rille::fs

@@ -86,6 +86,9 @@ class Job : private PoolJob {
   // Starts the job and puts the calling task to sleep until it has ended.
   static int run(lua_State* L, std::unique_ptr<Job> job);
 
+  // True once nobody needs the rest of the job.
+  bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
+
  protected:
   // On a thread of the pool, and again after each wait. REQUIRES of those who write it: no Lua.
   virtual Step work() = 0;
@@ -111,12 +114,13 @@ class Job : private PoolJob {
     return how;
   }
 
-  // True once nobody needs the rest of the job.
-  bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
-
-  // The three parts of `run`.
+  // The three parts of `run`; and instead of the first, for a job that no task waits for.
   rille_waiter* prepare(lua_State* L);
   void submit();
+  void prepare_alone(uv_loop_t* loop, Pools* pools) {
+    loop_ = loop;
+    pools_ = pools;
+  }
 
   // Ends the job as soon as possible, with ECANCELED unless it is done.
   void stop();

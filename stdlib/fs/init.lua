@@ -217,7 +217,9 @@ fs.tempdir = binding.tempdir
 -- Source: POSIX mkstemp.
 fs.mkstemp = file.mkstemp
 
-for _, part in ipairs { require "rille.fs.folder", require "rille.fs.change" } do
+for _, part in ipairs {
+  require "rille.fs.change", require "rille.fs.folder", require "rille.fs.watch",
+} do
   for name, fn in pairs(part) do fs[name] = fn end
 end
 
