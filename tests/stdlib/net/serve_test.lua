@@ -314,6 +314,41 @@ test("a thousand connections at once are served, and nothing is left of them", f
   support.open_files(before)
 end)
 
+test("ten thousand connections can be open, and cost little memory", { limit = 3 }, function()
+  local most = tonumber(io.popen("ulimit -n"):read "*l") or math.huge
+  local count = math.floor(math.min(10000, most - 100) * math.min(test.SCALE, 1))
+  local open, all_open = 0, async.Event()
+  local listener, server = serving(function(stream)
+    open = open + 1
+    if open == count then all_open:set() end
+    echo(stream)
+    open = open - 1
+  end)
+  local before = support.resident()
+  local client = support.start(([[exec %s -e '
+    local net, async = require "rille.net", require "rille.async"
+    local list = {}
+    for i = 1, %d do list[i] = i end
+    local streams = async.map(list, function()
+      return net.connect { host = "127.0.0.1", port = %d }
+    end, { limit = 200 })
+    for i, stream in ipairs(streams) do stream:write("message ", i) end
+    for i, stream in ipairs(streams) do
+      assert(stream:read_exactly(8 + #tostring(i)) == "message " .. i)
+    end
+    io.stdout:write "all answered"
+    io.stdout:flush()
+    io.read "*l"
+  ']]):format(test.executable(), count, listener:address().port))
+  all_open:wait()
+  client:wait()
+  test.eq({ client:output(), client:errors() }, { "all answered", "" })
+  assert((support.resident() - before) / count < 8, support.resident() - before) -- KiB
+  support.eventually(function() return open == 0 end)
+  listener:close()
+  server:await()
+end)
+
 test("serve works over Unix sockets", function()
   local listener = serving(echo, nil, { path = "@rille-serve-" .. support.dead_port() })
   local near = connect_to(listener)
