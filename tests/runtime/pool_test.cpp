@@ -5,8 +5,9 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <initializer_list>
+#include <lua.hpp>
 #include <mutex>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -311,4 +312,134 @@ TEST_CASE("the environment sets the size of each pool, and nonsense in it is ign
     CHECK(size(wrong) == normal);
   }
   unsetenv("RILLE_POOL_SIZE");
+}
+
+namespace {
+
+// Holds all threads of the pools of `kinds`, and a job more in each queue, until it is opened.
+class Hold {
+ public:
+  Hold(Pools& pools, std::initializer_list<PoolKind> kinds) {
+    int running = 0;
+    for (PoolKind kind : kinds) {
+      for (int i = 0; i <= pools.size(); ++i) {
+        jobs_.push_back(std::make_unique<TestJob>([this] { gate_.wait(); }));
+        jobs_.back()->submit(pools, kind);
+      }
+      running += pools.size();
+    }
+    gate_.await(running);
+  }
+  void open() { gate_.open(); }
+
+ private:
+  Gate gate_;
+  std::vector<std::unique_ptr<TestJob>> jobs_;
+};
+
+// What `hold.open()` in a script opens.
+void define_open(lua_State* L, Hold* hold) {
+  lua_pushlightuserdata(L, hold);
+  lua_pushcclosure(
+      L,
+      [](lua_State* l) {
+        static_cast<Hold*>(lua_touserdata(l, lua_upvalueindex(1)))->open();
+        return 0;
+      },
+      1);
+  lua_setglobal(L, "open");
+}
+
+}  // namespace
+
+TEST_CASE_METHOD(RuntimeFixture,
+                 "files are read and written while names and others' work hold all their threads") {
+  Hold hold(rille::pools_of(runtime.lua_state()), {PoolKind::kNames, PoolKind::kWork});
+  define_open(runtime.lua_state(), &hold);
+  run(R"lua(
+    local async, fs = require "rille.async", require "rille.fs"
+    local lookup = async.spawn(require("rille.dns").lookup, "localhost")
+    local path = fs.tempdir() .. "/rille-pool-test-" .. require("rille.process").pid()
+    async.finally(function()
+      for i = 1, 50 do
+        fs.write_file(path, ("x"):rep(i))
+        assert(#fs.read_file(path) == i)
+      end
+    end, function() fs.remove(path) end)
+    assert(not lookup:done())
+    open()
+    assert(#lookup:await() >= 1)
+  )lua");
+}
+
+TEST_CASE_METHOD(RuntimeFixture, "names are looked up while files hold all their threads") {
+  Hold hold(rille::pools_of(runtime.lua_state()), {PoolKind::kFiles, PoolKind::kWork});
+  define_open(runtime.lua_state(), &hold);
+  run(R"lua(
+    local async = require "rille.async"
+    local reader = async.spawn(require("rille.fs").read_file, "/dev/null")
+    for _ = 1, 20 do assert(#require("rille.dns").lookup "localhost" >= 1) end
+    assert(not reader:done())
+    open()
+    assert(reader:await() == "")
+  )lua");
+}
+
+TEST_CASE_METHOD(RuntimeFixture, "stats tell how large a pool is, what waits and what runs on",
+                 "[cancel]") {
+  Pools& pools = rille::pools_of(runtime.lua_state());
+  Hold hold(pools, {PoolKind::kFiles});
+  define_open(runtime.lua_state(), &hold);
+  lua_pushinteger(runtime.lua_state(), pools.size());
+  lua_setglobal(runtime.lua_state(), "size");
+  run(R"lua(
+    local async, fs = require "rille.async", require "rille.fs"
+    local function expect(queued, abandoned)
+      local s = async.stats()
+      assert(s.pool_size == size and s.pool_queued == queued and s.abandoned == abandoned,
+        ("%d queued, %d abandoned"):format(s.pool_queued, s.abandoned))
+    end
+    expect(1, 0)
+    local readers = {}
+    for i = 1, 10 do readers[i] = async.spawn(fs.read_file, "/dev/null") end
+    async.sleep(0)
+    expect(11, 0)
+    for i = 1, 5 do readers[i]:cancel() end  -- what has not begun never will
+    expect(6, 5)
+    async.sleep(0.001)
+    expect(6, 0)
+    open()
+    for i = 6, 10 do readers[i]:await() end
+    expect(0, 0)
+  )lua");
+}
+
+TEST_CASE("a runtime is closed while jobs on files hang and others wait behind them",
+          "[cancel][fs]") {
+  auto runtime = std::make_unique<rille::Runtime>();
+  Pools& pools = rille::pools_of(runtime->lua_state());
+  std::weak_ptr<Pools> left = pools.weak_from_this();
+  Gate gate;
+  std::vector<TestJob*> stuck;
+  for (int i = 0; i < pools.size(); ++i) {
+    auto* job = stuck.emplace_back(new TestJob([&] { gate.wait(); }));
+    job->then = [job](int) { delete job; };
+    job->submit(pools, PoolKind::kFiles);
+  }
+  gate.await(pools.size());
+  runtime->run_string(R"lua(
+    local async, fs = require "rille.async", require "rille.fs"
+    for _ = 1, 20 do async.spawn(fs.read_file, "/dev/null") end
+    async.spawn(fs.write_file, "/dev/null", ("x"):rep(100000))
+    file = fs.open  -- not even begun
+    async.sleep(0)
+  )lua",
+                      "=test");
+  std::thread late([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    gate.open();
+  });
+  runtime.reset();
+  late.join();
+  CHECK(left.expired());
 }
