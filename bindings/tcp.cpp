@@ -1,5 +1,4 @@
 // rille.core.tcp: connecting and listening, over TCP and Unix sockets.
-#include <algorithm>
 #include <cerrno>
 
 #include "address.h"
@@ -89,44 +88,7 @@ int connect_unix(lua_State* L) {
   return 2;
 }
 
-// ---- names --------------------------------------------------------------------------------------
-
-struct Lookup final : Request<uv_getaddrinfo_t> {
-  using Request::Request;
-  ~Lookup() override { uv_freeaddrinfo(req.addrinfo); }
-
-  // It may already run on a thread, to its end; what it finds is dropped then.
-  void stop() override { uv_cancel(reinterpret_cast<uv_req_t*>(&req)); }
-
-  int push(lua_State* L) override {
-    lua_newtable(L);
-    int n = 0;
-    for (const addrinfo* a = req.addrinfo; a; a = a->ai_next) {
-      if (a->ai_family != AF_INET && a->ai_family != AF_INET6) continue;
-      sockaddr_storage address{};
-      std::copy_n(reinterpret_cast<const char*>(a->ai_addr), a->ai_addrlen,
-                  reinterpret_cast<char*>(&address));
-      lua_pushstring(L, ip_of(address).c_str());
-      lua_rawseti(L, -2, ++n);
-    }
-    return 1;
-  }
-};
-
-// lookup(name) -> list of IP addresses, in the system's order
-int lookup(lua_State* L) {
-  const char* name = luaL_checkstring(L, 1);
-  auto op = std::make_unique<Lookup>(Operation{"getaddrinfo", {}, {}, name});
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  uv_loop_t* loop = rille_loop(L);
-  return Lookup::run(L, std::move(op), [&](uv_getaddrinfo_t* req) {
-    return uv_getaddrinfo(
-        loop, req,
-        [](uv_getaddrinfo_t* r, int status, addrinfo*) { Waiting::complete(reclaim(r), status); },
-        name, nullptr, &hints);
-  });
-}
+// ---- addresses ----------------------------------------------------------------------------------
 
 // family(text) -> "inet" or "inet6" if it is an IP address, else nil
 int family(lua_State* L) {
@@ -154,7 +116,6 @@ const rille_reg kFunctions[] = {{"connect", connect, RILLE_WAITS},
                                 {"listen", listen_tcp, RILLE_WAITS},
                                 {"listen_unix", listen_unix, RILLE_WAITS},
                                 {"accept", accept, 0},
-                                {"lookup", lookup, RILLE_WAITS},
                                 {"family", family, 0},
                                 {"is_ip", is_ip, 0},
                                 {"address", address, 0},

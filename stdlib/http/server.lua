@@ -8,6 +8,7 @@ local errors = require "rille.errors"
 local check = require "rille.core.check"
 local answer = require "rille.http.answer"
 local request = require "rille.http.request"
+local address_of = require("rille.net.resolve").address
 
 local xpcall = require("rille.core.protect").xpcall
 local shielded = require("rille.async.cleanup").shielded
@@ -227,12 +228,7 @@ end
 
 local function resolve_host(host)
   if host == "*" then return "0.0.0.0" end
-  if tcp.is_ip(host) then return host end
-  local addresses = tcp.lookup(host)
-  for _, ip in ipairs(addresses) do
-    if not ip:find(":", 1, true) then return ip end
-  end
-  return addresses[1]
+  return (address_of(host))
 end
 
 --- Starts a server; when this returns, it listens.

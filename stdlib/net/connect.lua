@@ -1,5 +1,6 @@
 --- Connections to names and paths: which addresses are tried, in what order, and when.
 local tcp = require "rille.core.tcp"
+local lookup = require("rille.core.names").lookup
 local task = require "rille.core.task"
 local timeout = require "rille.async.timeout"
 local errors = require "rille.errors"
@@ -125,7 +126,7 @@ end
 -- Source: RFC 8305, "happy eyeballs".
 function M.tcp(host, port)
   if tcp.is_ip(host) then return tcp.connect(host, port) end
-  return M.any(tcp.lookup(host), port)
+  return M.any(lookup(host), port)
 end
 
 --- Connects to a Unix socket; waits while its backlog is full.

@@ -1,5 +1,6 @@
 --- What names and ports in arguments stand for.
 local tcp = require "rille.core.tcp"
+local lookup = require("rille.core.names").lookup
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
@@ -51,7 +52,7 @@ end
 function M.address(host, family)
   local own = tcp.family(host)
   if own then return host, own end
-  local addresses = tcp.lookup(host)
+  local addresses = lookup(host)
   for _, ip in ipairs(addresses) do
     if tcp.family(ip) == (family == "inet6" and family or "inet") then return ip, tcp.family(ip) end
   end
