@@ -1,9 +1,12 @@
 // bindings/process.cpp: rille.core.process, the process itself. Nothing here waits.
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <rille/module.hpp>
+#include <string>
 
 extern char** environ;
 
@@ -52,11 +55,42 @@ int set_exit_status(lua_State* L) {
   return 0;
 }
 
+// kill(pid, signal) -> err
+int send_signal(lua_State* L) {
+  auto to = static_cast<pid_t>(lua_tointeger(L, 1));
+  if (kill(to, static_cast<int>(lua_tointeger(L, 2))) == 0) return 0;
+  rille_push_os_error(L, -errno, "kill", nullptr, nullptr, nullptr);
+  return 1;
+}
+
+// title([text]) -> err, title
+int title(lua_State* L) {
+  const char* syscall = "uv_set_process_title";
+  int rc = lua_isnoneornil(L, 1) ? 0 : uv_set_process_title(lua_tostring(L, 1));
+  if (rc == 0) {
+    syscall = "uv_get_process_title";
+    std::string text(64, '\0');
+    while ((rc = uv_get_process_title(text.data(), text.size())) == UV_ENOBUFS &&
+           text.size() < (1 << 20)) {
+      text.resize(text.size() * 2);
+    }
+    if (rc == 0) {
+      lua_pushnil(L);
+      lua_pushstring(L, text.c_str());
+      return 2;
+    }
+  }
+  rille_push_os_error(L, rc, syscall, nullptr, nullptr, nullptr);
+  return 1;
+}
+
 const rille_reg kFunctions[] = {
     {"getenv", get_env, 0},
     {"setenv", set_env, 0},
     {"environ", get_environ, 0},
     {"pid", pid, 0},
+    {"kill", send_signal, 0},
+    {"title", title, 0},
     {"set_exit_status", set_exit_status, 0},
     {nullptr, nullptr, 0},
 };

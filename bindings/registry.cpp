@@ -5,12 +5,14 @@ extern "C" {
 #ifdef RILLE_HAS_CARES
 int luaopen_rille_core_dns(lua_State* L);
 #endif
+int luaopen_rille_core_child(lua_State* L);
 int luaopen_rille_core_file(lua_State* L);
 int luaopen_rille_core_fs(lua_State* L);
 int luaopen_rille_core_http1(lua_State* L);
 int luaopen_rille_core_names(lua_State* L);
 int luaopen_rille_core_process(lua_State* L);
 int luaopen_rille_core_signal(lua_State* L);
+int luaopen_rille_core_stdio(lua_State* L);
 int luaopen_rille_core_stream(lua_State* L);
 int luaopen_rille_core_tcp(lua_State* L);
 #ifdef RILLE_HAS_OPENSSL
@@ -25,12 +27,14 @@ const BuiltinModule kBuiltinModules[] = {
 #ifdef RILLE_HAS_CARES
     {"rille.core.dns", luaopen_rille_core_dns},
 #endif
+    {"rille.core.child", luaopen_rille_core_child},
     {"rille.core.file", luaopen_rille_core_file},
     {"rille.core.fs", luaopen_rille_core_fs},
     {"rille.core.http1", luaopen_rille_core_http1},
     {"rille.core.names", luaopen_rille_core_names},
     {"rille.core.process", luaopen_rille_core_process},
     {"rille.core.signal", luaopen_rille_core_signal},
+    {"rille.core.stdio", luaopen_rille_core_stdio},
     {"rille.core.stream", luaopen_rille_core_stream},
     {"rille.core.tcp", luaopen_rille_core_tcp},
 #ifdef RILLE_HAS_OPENSSL

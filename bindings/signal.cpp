@@ -2,57 +2,30 @@
 #include <signal.h>
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <rille/module.hpp>
+#include <string>
+
+#include "signal_names.h"
 
 namespace {
 
-// ---- names -------------------------------------------------------------------------------------
-
-struct Name {
-  const char* name;
-  int number;
-};
-
-#define NAME(x) \
-  { #x, x }
-constexpr Name kNames[] = {
-    NAME(SIGHUP),  NAME(SIGINT),    NAME(SIGQUIT), NAME(SIGILL),    NAME(SIGTRAP), NAME(SIGABRT),
-    NAME(SIGBUS),  NAME(SIGFPE),    NAME(SIGKILL), NAME(SIGUSR1),   NAME(SIGSEGV), NAME(SIGUSR2),
-    NAME(SIGPIPE), NAME(SIGALRM),   NAME(SIGTERM), NAME(SIGSTKFLT), NAME(SIGCHLD), NAME(SIGCONT),
-    NAME(SIGSTOP), NAME(SIGTSTP),   NAME(SIGTTIN), NAME(SIGTTOU),   NAME(SIGURG),  NAME(SIGXCPU),
-    NAME(SIGXFSZ), NAME(SIGVTALRM), NAME(SIGPROF), NAME(SIGWINCH),  NAME(SIGIO),   NAME(SIGPWR),
-    NAME(SIGSYS),
-};
-#undef NAME
-
 // number(name or number) -> number, name; or nothing if there is no such signal.
 int number(lua_State* L) {
-  bool by_name = lua_type(L, 1) == LUA_TSTRING;
-  const char* name = by_name ? lua_tostring(L, 1) : "";
-  lua_Number n = by_name ? 0 : lua_tonumber(L, 1);
-  for (const Name& entry : kNames) {
-    if (by_name ? std::strcmp(entry.name, name) == 0 : entry.number == n) {
-      lua_pushinteger(L, entry.number);
-      lua_pushstring(L, entry.name);
-      return 2;
-    }
-  }
-  // The real-time ones are numbered from SIGRTMIN on, which differs from system to system.
-  if (by_name && std::strncmp(name, "SIGRTMIN", 8) == 0) {
-    char* end = nullptr;
-    n = SIGRTMIN + (name[8] == '+' ? std::strtol(name + 9, &end, 10) : 0);
-    if (name[8] != '\0' && (!end || end == name + 9 || *end != '\0')) return 0;
-  }
-  if (n < SIGRTMIN || n > SIGRTMAX || n != static_cast<int>(n)) return 0;
-  lua_pushinteger(L, static_cast<lua_Integer>(n));
-  if (n == SIGRTMIN) {
-    lua_pushliteral(L, "SIGRTMIN");
+  int n = 0;
+  if (lua_type(L, 1) == LUA_TSTRING) {
+    std::size_t size;
+    const char* name = lua_tolstring(L, 1, &size);
+    n = rille::signal_number(std::string(name, size));
   } else {
-    lua_pushfstring(L, "SIGRTMIN+%d", static_cast<int>(n) - SIGRTMIN);
+    lua_Number given = lua_tonumber(L, 1);
+    if (given >= 1 && given < NSIG) n = static_cast<int>(given);
+    if (n != given) return 0;
   }
+  std::string name = rille::signal_name(n);
+  if (name.empty()) return 0;
+  lua_pushinteger(L, n);
+  lua_pushlstring(L, name.data(), name.size());
   return 2;
 }
 

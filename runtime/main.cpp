@@ -1,4 +1,5 @@
 // The executable: a host like any other, with cxxopts.
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -164,10 +165,20 @@ int run(const CommandLine& line) {
   _exit(status);
 }
 
+// Where a standard descriptor is missing, the first file that is opened would get its number, and
+// what is printed.
+void fill_standard_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  fill_standard_descriptors();
+  argv = uv_setup_args(argc, argv);  // the process's title is written over them
   try {
     return run(parse(argc, argv));
   } catch (const std::exception& e) {

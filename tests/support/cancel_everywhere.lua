@@ -40,10 +40,13 @@ local function describe(err)
   return tostring(err) .. "\n" .. tostring(type(err) == "table" and err.traceback or "")
 end
 
+-- Moments that others (processes, mostly) have to answer within, where a scenario waits for them.
+local patience = 2
+
 -- True as soon as fn() is; false if it is not even when nothing moves any more. The loop is polled
 -- only now and then while tasks are ready, so what is due on it gets a moment of its own.
 local function turn_until(fn)
-  for _ = 1, 2 do
+  for _ = 1, patience do
     for _ = 1, TURNS do
       if fn() then return true end
       async.sleep(0)
@@ -144,8 +147,10 @@ end
 -- spawns ends with it; `at_rest(state)`, called when tasks still wait and nothing moves any more,
 -- before they are cancelled; `check(state, victim)`, called when all have ended. Either of the
 -- last two raises if something is wrong; a check that waits for what was lost is caught as well.
+-- `patience`: for how many milliseconds to wait for what is not of this process, 2 by default.
 ---@return integer  the number of points
 return function(scenario)
+  patience = scenario.patience or 2
   local points, _, _, problem = run(scenario)
   if problem then error(problem, 0) end
   assert(points > 0, "no task waits in this scenario")

@@ -1,23 +1,31 @@
---- rille.process: the process itself, its environment and its end.
+--- rille.process: other processes, and the process itself, its environment and its end.
 local binding = require "rille.core.process"
+local spawn = require "rille.process.spawn"
+local run = require "rille.process.run"
 local task = require "rille.core.task"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
 
-local find, type, ipairs, error = string.find, type, ipairs, error
+local find, ipairs, error = string.find, ipairs, error
+local text_argument = spawn.text_argument
 
-local M = {}
+local M = { spawn = spawn.spawn, run = run.run }
+
+--- Sends a signal to a process that need not be one's own.
+---@param pid integer  0: one's own group; negative: that group
+---@param name? string|integer  "SIGTERM" by default; 0 only asks whether it is there
+-- Errors: OSError with ESRCH (there is none), EPERM.
+-- Source: POSIX kill.
+function M.kill(pid, name)
+  pid = check.count(pid, -math.huge, 1, "kill")
+  if pid < -2 ^ 31 or pid >= 2 ^ 31 then
+    check.bad(1, "kill", ("there can be no process %s"):format(tostring(pid)))
+  end
+  local err = binding.kill(pid, name == 0 and 0 or spawn.signal_argument(name, 2, "kill"))
+  if err ~= nil then error(err, 0) end
+end
 
 -- ---- the environment ----------------------------------------------------------------------------
-
-local function text_argument(value, position, name)
-  if type(value) == "number" then value = tostring(value) end
-  if type(value) ~= "string" then
-    check.bad(position, name, "string expected, got " .. (value == nil and "nil" or type(value)), 1)
-  end
-  if find(value, "\0", 1, true) then check.bad(position, name, "it contains a NUL byte", 1) end
-  return value
-end
 
 --- A variable of the environment, or nil.
 ---@param name string
@@ -46,6 +54,17 @@ M.environ = binding.environ
 --- The number of this process.
 ---@return integer
 M.pid = binding.pid
+
+--- What the system's lists of processes call this one.
+---@param text? string  its new title, cut to the room there is
+---@return string  the title
+-- Errors: OSError with ENOBUFS in a host that has not called uv_setup_args.
+function M.title(text)
+  if text ~= nil then text = text_argument(text, 1, "title") end
+  local err, title = binding.title(text)
+  if err ~= nil then error(err, 0) end
+  return title
+end
 
 -- ---- the end ------------------------------------------------------------------------------------
 
