@@ -1,5 +1,8 @@
 // The executable: a host like any other, with cxxopts.
 #include <fcntl.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <unistd.h>
 
@@ -177,6 +180,12 @@ void fill_standard_descriptors() {
 
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  // Buffers of streams come and go: to give each back to the system and to fault it in again took
+  // four fifths of the time of reading a gigabyte.
+#ifdef __GLIBC__
+  mallopt(M_TRIM_THRESHOLD, 4 << 20);
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
   fill_standard_descriptors();
   argv = uv_setup_args(argc, argv);  // the process's title is written over them
   try {
