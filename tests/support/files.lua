@@ -24,6 +24,11 @@ function files.descriptors(uncollected)
   return count
 end
 
+--- Waits until there are no more than `before`: operations that were given up end by themselves.
+function files.await_descriptors(before, uncollected)
+  while files.descriptors(uncollected) > before do files.a_moment() end
+end
+
 --- A fresh folder for many files: in memory, since disks take their time for a hundred thousand.
 function files.roomy_tmpdir()
   if not fs.is_dir "/dev/shm" then return test.tmpdir() end

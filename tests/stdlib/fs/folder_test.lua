@@ -97,16 +97,16 @@ test("an iterator that is closed, ended or dropped holds no descriptor", functio
   test.eq(descriptors(true), before + 1)
   scan:close()
   scan:close()
-  test.eq(descriptors(true), before)
+  files.await_descriptors(before, true)
   test.eq(scan(), nil)
   test.eq(#all(fs.scandir(dir)), 9000)
-  test.eq(descriptors(true), before, "at its end")
+  files.await_descriptors(before, true)
   fs.scandir(dir)()
-  test.eq(descriptors(), before, "collected")
+  files.await_descriptors(before)
   async.with(fs.scandir(dir), function(it) assert(it()) end)
-  test.eq(descriptors(true), before, "async.with")
+  files.await_descriptors(before, true)
   test.raises("stop", async.with, fs.scandir(dir), function() error "stop" end)
-  test.eq(descriptors(true), before, "async.with and an error")
+  files.await_descriptors(before, true)
 end)
 
 test("an iterator of a task that fails or is cancelled holds no descriptor", function()
@@ -126,20 +126,20 @@ test("an iterator of a task that fails or is cancelled holds no descriptor", fun
   end
   local failing = async.spawn(iterate, "fail")
   test.raises("stop", failing.await, failing)
-  test.eq(descriptors(true), before)
+  files.await_descriptors(before, true)
   local sleeping = async.spawn(iterate, 1000)
   files.a_moment()
   test.eq(descriptors(true), before + 2)
   sleeping:cancel()
   async.wait { sleeping }
-  test.eq(descriptors(true), before)
+  files.await_descriptors(before, true)
   for turns = 0, 5 do
     local cancelled = async.spawn(iterate, 0)
     test.turns(turns)
     cancelled:cancel()
     async.wait { cancelled }
   end
-  test.eq(descriptors(true), before)
+  files.await_descriptors(before, true)
 end)
 
 test("an iterator outlives the task that made it, if that ends well", function()
@@ -173,7 +173,7 @@ test("a scan that is cancelled anywhere leaves nothing", function()
       for _ in fs.walk(dir) do end
       fs.glob(dir .. "/1*")
     end,
-    check = function(s) test.eq(descriptors(true), s.before) end,
+    check = function(s) files.await_descriptors(s.before, true) end,
   }
 end)
 
@@ -464,7 +464,7 @@ test("a removal that is cancelled ends soon, and can be done again", function()
     remover:cancel()
     async.wait { remover }
   end
-  test.eq(descriptors(), before)
+  files.await_descriptors(before)
   fs.remove(dir .. "/tree", { recursive = true, missing_ok = true })
   test.eq(fs.list(dir), {})
 end)

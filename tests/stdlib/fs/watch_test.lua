@@ -126,7 +126,7 @@ test("if the watched thing goes, that is the last event", function()
   fs.write_file(dir .. "/w/f", "new", { atomic = true })
   test.eq(without_changes(until_event(watch, "delete f")), { "delete f" }, "replaced")
   test.eq(watch(), nil)
-  test.eq(descriptors(true), before, "and all is released")
+  files.await_descriptors(before, true)
 end)
 
 test("a recursive watch covers folders that are there and that come later", function()
@@ -251,7 +251,7 @@ test("closing a watch wakes those who wait in it, and it gives nothing any more"
   end
   watch:close()
   test.eq(watch(), nil)
-  test.eq(descriptors(true), before)
+  files.await_descriptors(before, true)
 end)
 
 test("a watch that ends by itself, fails, is cancelled or dropped holds nothing", function()
@@ -259,9 +259,9 @@ test("a watch that ends by itself, fails, is cancelled or dropped holds nothing"
   shell(("mkdir -p '%s/a/b/c'"):format(dir))
   local before = descriptors(true)
   test.eq(test.raises("OSError", fs.watch, dir .. "/none").code, "ENOENT")
-  test.eq(descriptors(true), before, "an error")
+  files.await_descriptors(before, true)
   async.with(fs.watch(dir, { recursive = true }), function() end)
-  test.eq(descriptors(true), before, "async.with")
+  files.await_descriptors(before, true)
   local kept = {}
   local task = async.spawn(function()
     kept[1] = fs.watch(dir, { recursive = true })
@@ -271,7 +271,7 @@ test("a watch that ends by itself, fails, is cancelled or dropped holds nothing"
   assert(descriptors(true) > before)
   task:cancel()
   async.wait { task }
-  test.eq(descriptors(true), before, "cancelled while waiting")
+  files.await_descriptors(before, true)
   for turns = 0, 6 do
     task = async.spawn(fs.watch, dir, { recursive = true })
     test.turns(turns)
@@ -279,9 +279,9 @@ test("a watch that ends by itself, fails, is cancelled or dropped holds nothing"
     async.wait { task }
     if not task:cancelled() then task:result():close() end
   end
-  test.eq(descriptors(true), before, "cancelled while it was being made")
+  files.await_descriptors(before, true)
   fs.watch(dir)
-  test.eq(descriptors(), before, "collected")
+  files.await_descriptors(before)
 end)
 
 test("a hundred and fifty watches are no more than one for the system's limit", function()
