@@ -40,6 +40,7 @@ class ClientConnection final : Transport::Sink {
   bool is_reusable() const;
   // True while nothing has come since the request was sent.
   bool is_untouched() const { return !parser_.has_begun() && interim_ == 0; }
+  bool has_head() const { return parser_.has_head() || is_over(); }
   bool is_open() const { return transport_ != nullptr; }
 
   // Keeps the connection for another exchange. It closes by itself when the server closes it, says

@@ -184,14 +184,27 @@ local Generator = {}
 Generator.__index = Generator
 Generator.__name = "Generator"
 
-local function forget(self)
-  local owner = self._owner
+--- Nothing needs to be done about a resource any more when its task ends.
+function M.disown(resource)
+  local owner = resource._owner
   local x = owner and owner[10]
   if x and x.generators then
-    x.generators[self] = nil
+    x.generators[resource] = nil
     if next(x.generators) == nil then x.generators = nil end
   end
-  self._owner = nil
+  resource._owner = nil
+end
+local forget = M.disown
+
+--- A resource of the running task, which is closed when that ends: `resource:close()` may wait.
+function M.own(resource)
+  local owner = task.current()
+  if owner == task.outside then return end
+  local x = task.extra(owner)
+  x.generators = x.generators or {}
+  resource._owner = owner
+  task.generator_count = (task.generator_count or 0) + 1
+  x.generators[resource] = task.generator_count
 end
 
 local function deliver(self, ...)
@@ -210,13 +223,7 @@ local function advance(self)
     local args, body = self._args, self._body
     co = coroutine.create(function() body(yield_value, unpack(args, 1, args.n)) end)
     self._co, self._args = co, nil
-    local x = task.extra(task.current())
-    if task.current() ~= task.outside then
-      x.generators = x.generators or {}
-      self._owner = task.current()
-      task.generator_count = (task.generator_count or 0) + 1
-      x.generators[self] = task.generator_count
-    end
+    M.own(self)
   end
   return step(co)
 end

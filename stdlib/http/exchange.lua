@@ -1,0 +1,249 @@
+--- One request and its response over a connection of a pool.
+local async = require "rille.async"
+local task = require "rille.core.task"
+local errors = require "rille.errors"
+local bodies = require "rille.http.body"
+local connect = require "rille.http.connect"
+local encodings = require "rille.http.encodings"
+local xpcall = require("rille.core.protect").xpcall
+
+local keep_trace, rethrow = task.keep_trace, task.rethrow
+local move_on_after = async.move_on_after
+local tonumber, tostring, ipairs = tonumber, tostring, ipairs
+
+local CONTINUE_PAUSE = 1 -- RFC 9110 leaves it open; what curl takes
+
+local M = {}
+
+-- ---- errors -------------------------------------------------------------------------------------
+
+--- Raises an HTTPError of the request.
+function M.fail(state, message, extra)
+  extra = extra or {}
+  extra.url = state.url.url
+  errors._raise("HTTPError", ("%s: %s %s"):format(message, state.method, state.url.url), extra)
+end
+
+--- Raises the TimeoutError of a phase.
+function M.time_out(state, seconds, phase)
+  local url = state.url.url
+  errors._raise("TimeoutError",
+    ("timed out after %g s: %s %s"):format(seconds, state.method, url),
+    { url = url, phase = phase })
+end
+
+local fail, time_out = M.fail, M.time_out
+
+-- ---- the request as bytes -----------------------------------------------------------------------
+
+local WITH_BODY = { POST = true, PUT = true, PATCH = true }
+local STANDARD = { "Host", "User-Agent", "Accept", "Accept-Encoding", "Content-Type",
+  "Content-Length", "Transfer-Encoding", "Proxy-Authorization", "Authorization", "Cookie" }
+
+local function standard_fields(state)
+  local url, body = state.url, state.body
+  local defaults = {
+    Host = url.authority, Accept = "*/*", ["User-Agent"] = "rille/" .. rille.version,
+    ["Accept-Encoding"] = encodings.accepted, ["Content-Type"] = body and body.content_type,
+    Authorization = state.authorization,
+  }
+  if body and body.stream then
+    defaults["Transfer-Encoding"] = "chunked"
+  elseif body or WITH_BODY[state.method] then
+    defaults["Content-Length"] = tostring(body and #body.data or 0)
+  end
+  if state.proxy and not url.tls then
+    defaults["Proxy-Authorization"] = connect.proxy_authorization(state.proxy)
+  end
+  local jar = state.session.cookies
+  if jar then defaults.Cookie = jar:_header(url, state.hops == 0) end
+  return defaults
+end
+
+local LENGTH = { ["content-length"] = true }
+
+-- Length and coding follow from the body; of a stream the script may tell the length.
+local function set_length(state, defaults, field)
+  local body = state.body
+  local length = tonumber(field[2])
+  if not length or length < 0 or length % 1 ~= 0 then
+    fail(state, ("header '%s' is no length: '%s'"):format(field[1], tostring(field[2])))
+  end
+  if body and body.stream then
+    defaults["Transfer-Encoding"] = nil
+    defaults["Content-Length"] = ("%.0f"):format(length)
+    state.length = length
+  elseif length ~= (body and #body.data or 0) then
+    fail(state, ("header '%s' says %s bytes, the body has %d"):format(field[1], field[2],
+      body and #body.data or 0))
+  end
+end
+
+local function write_head(state)
+  local defaults, own = standard_fields(state), {}
+  local names = {}
+  state.length, state.expects = nil, false
+  for _, field in ipairs(state.headers) do
+    local key, value, lower = field[1], field[2], field[3]
+    if LENGTH[lower] then
+      if value then set_length(state, defaults, field) end
+    elseif not (state.dropped and state.dropped[lower]) then
+      names[lower] = true
+      if value then own[#own + 1] = key .. ": " .. value .. "\r\n" end
+      if lower == "expect" and value and value:lower() == "100-continue" then
+        state.expects = state.body ~= nil
+      end
+    end
+  end
+  local url = state.url
+  local target = state.proxy and not url.tls and url.url or url.target
+  local parts = { state.method, " ", target, " HTTP/1.1\r\n" }
+  local n = 4
+  for i = 1, #STANDARD do
+    local field = STANDARD[i]
+    local value = defaults[field]
+    if value and not names[field:lower()] then
+      parts[n + 1], parts[n + 2], parts[n + 3], parts[n + 4] = field, ": ", value, "\r\n"
+      n = n + 4
+    end
+  end
+  for i = 1, #own do parts[n + i] = own[i] end
+  parts[n + #own + 1] = "\r\n"
+  return table.concat(parts)
+end
+
+-- ---- one exchange -------------------------------------------------------------------------------
+
+local function send_stream(state, connection)
+  local stream, left = state.body.stream, state.length
+  while true do
+    local piece = stream:next()
+    if not piece then break end
+    if left then
+      left = left - #piece
+      if left < 0 then fail(state, "the body is longer than its Content-Length") end
+    else
+      piece = ("%x\r\n%s\r\n"):format(#piece, piece)
+    end
+    -- A server that has answered already does not want the rest.
+    if connection:has_head() then return end
+    connection:send(piece)
+  end
+  if left and left > 0 then
+    fail(state, ("the body ended %d bytes before its Content-Length"):format(left))
+  end
+  if not left then connection:send "0\r\n\r\n" end
+end
+
+local function await_continue(_, connection) return connection:wait_for_continue() end
+
+local function send_body(state, connection)
+  local body = state.body
+  if state.expects then
+    local in_time, go_on = move_on_after(CONTINUE_PAUSE, await_continue, connection)
+    if in_time and not go_on then return end
+  end
+  if body.stream then return send_stream(state, connection) end
+  if body.data ~= "" then connection:send(body.data) end
+end
+
+-- A server may answer and close before it has read everything: its answer counts more than the
+-- error of the write.
+local function send_or_find_answer(state, connection)
+  local ok, e = xpcall(send_body, keep_trace, state, connection)
+  bodies.close(state.body)
+  if ok then return end
+  if not errors.is(e, "OSError") or e.syscall ~= "write" then rethrow(e) end
+  local found, head = xpcall(connection.read_head, keep_trace, connection)
+  if not found or not head then rethrow(e) end
+end
+
+--- Calls `read(connection)` within the request's limit for pauses.
+function M.read_in_time(state, read, connection)
+  local pause = state.timeouts.read
+  if not pause then return read(connection) end
+  local in_time, result, fault = move_on_after(pause, function() return read(connection) end)
+  if not in_time then time_out(state, pause, "read") end
+  return result, fault
+end
+
+local read_in_time = M.read_in_time
+
+local function exchange(state, connection)
+  state.phase = "total"
+  local head = write_head(state)
+  local body = state.body
+  local at_once = body and body.data and not state.expects
+  if at_once then head = head .. body.data end
+  if not connection:begin(head, state.method == "HEAD", state.stream and 0 or state.max_body) then
+    return nil, "the connection was closed before a response came"
+  end
+  if body and not at_once then send_or_find_answer(state, connection) end
+  return read_in_time(state, connection.read_head, connection)
+end
+
+-- ---- connections --------------------------------------------------------------------------------
+
+local function open(_, state, fresh)
+  local session = state.session
+  local pool = session._pool
+  local connection = pool:acquire(state.destination, fresh)
+  if connection then
+    state.reused = true
+    return connection
+  end
+  state.reused = false
+  local ok
+  ok, connection = xpcall(connect.open, keep_trace, state.url, state.proxy, state.context,
+    state.proxy_context)
+  if not ok then
+    pool:release(state.destination)
+    rethrow(connection)
+  end
+  if pool.closed then
+    connection:close()
+    pool:release(state.destination)
+    errors._raise("InvalidStateError", "the session is closed")
+  end
+  pool:made(connection)
+  return connection
+end
+
+local function acquire(state, fresh)
+  state.phase = "connect"
+  local seconds = state.timeouts.connect
+  if not seconds then return open(nil, state, fresh) end
+  local in_time, connection = move_on_after(seconds, open, state, fresh)
+  if not in_time then time_out(state, seconds, "connect") end
+  return connection
+end
+
+local IDEMPOTENT = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true,
+  TRACE = true }
+
+-- A connection may have been closed by the server while it rested: RFC 9110, section 9.2.2.
+local function may_retry(state, connection)
+  return state.reused and IDEMPOTENT[state.method] and connection:is_untouched()
+    and not state.session._pool.closed and bodies.rewind(state.body)
+end
+
+local CLOSED = { ECONNRESET = true, EPIPE = true, ECONNABORTED = true, ENOTCONN = true }
+
+--- Sends the request, and gives the connection and the response's head.
+---@async
+function M.attempt(state, fresh)
+  local connection = acquire(state, fresh)
+  local pool, destination = state.session._pool, state.destination
+  local ok, head, fault = xpcall(exchange, keep_trace, state, connection)
+  if ok and head then return connection, head end
+  local stale = ok or errors.is(head, "OSError") and CLOSED[head.code]
+  local again = not fresh and stale and may_retry(state, connection)
+  connection:close()
+  pool:release(destination, connection)
+  if again then return M.attempt(state, true) end
+  bodies.close(state.body)
+  if ok then fail(state, fault) end
+  rethrow(head)
+end
+
+return M

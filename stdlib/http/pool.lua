@@ -1,0 +1,143 @@
+--- The connections of a session: those that rest until they are needed again, and how many there
+-- may be. A permit is a connection in use; who waited first gets the next one.
+local Semaphore = require("rille.async").Semaphore
+local task = require "rille.core.task"
+local errors = require "rille.errors"
+local xpcall = require("rille.core.protect").xpcall
+
+local keep_trace, rethrow = task.keep_trace, task.rethrow
+local setmetatable, pairs, ipairs = setmetatable, pairs, ipairs
+
+local Pool = {}
+Pool.__index = Pool
+
+-- One destination: what can serve the same requests.
+---@class Destination
+---@field key string
+---@field resting table[]  the one used last is the last
+
+--- The place of a destination in the pool.
+function Pool:destination(key)
+  local d = self._destinations[key]
+  if not d then
+    d = {
+      key = key, resting = {}, users = 0,
+      permits = self._per_host and Semaphore(self._per_host) or nil,
+    }
+    self._destinations[key] = d
+  end
+  return d
+end
+
+local function forget_closed(self, list)
+  for i = #list, 1, -1 do
+    if not list[i]:is_open() then
+      table.remove(list, i)
+      self._resting = self._resting - 1
+    end
+  end
+end
+
+-- Makes room for a further connection by closing one that rests.
+local function make_room(self)
+  if self._used + self._resting <= self._limit then return end
+  for key, d in pairs(self._destinations) do
+    forget_closed(self, d.resting)
+    if #d.resting == 0 and d.users == 0 then self._destinations[key] = nil end
+  end
+  for _, d in pairs(self._destinations) do
+    if self._used + self._resting <= self._limit then return end
+    if d.resting[1] then
+      table.remove(d.resting, 1):close()
+      self._resting = self._resting - 1
+    end
+  end
+end
+
+local function take(permits)
+  if not permits or permits:try_acquire() then return true end
+  return xpcall(permits.acquire, keep_trace, permits)
+end
+
+--- Waits for a permit, and gives a connection that rests, if there is one.
+---@async
+---@param d Destination
+---@param fresh? boolean  none that has rested
+---@return table? connection
+function Pool:acquire(d, fresh)
+  d.users = d.users + 1
+  local ok, e = take(d.permits)
+  if ok then
+    ok, e = take(self._permits)
+    if not ok and d.permits then d.permits:release() end
+  end
+  if not ok then
+    d.users = d.users - 1
+    rethrow(e)
+  end
+  self._used = self._used + 1
+  if self.closed then
+    self:release(d)
+    errors._raise("InvalidStateError", "the session is closed")
+  end
+  if not fresh then
+    local list = d.resting
+    for i = #list, 1, -1 do
+      local connection = list[i]
+      list[i] = nil
+      self._resting = self._resting - 1
+      if connection:is_open() then
+        self._busy[connection] = true
+        return connection
+      end
+    end
+  end
+  make_room(self)
+end
+
+--- A connection was made for a permit.
+function Pool:made(connection) self._busy[connection] = true end
+
+--- Gives a permit back, and the connection, if it can be used again.
+function Pool:release(d, connection)
+  if connection then
+    self._busy[connection] = nil
+    if connection:is_reusable() and not self.closed then
+      connection:rest(self._idle_timeout)
+      d.resting[#d.resting + 1] = connection
+      self._resting = self._resting + 1
+    else
+      connection:close()
+    end
+  end
+  self._used = self._used - 1
+  d.users = d.users - 1
+  if self._permits then self._permits:release() end
+  if d.permits then d.permits:release() end
+end
+
+--- Closes every connection; requests in progress fail.
+function Pool:close()
+  self.closed = true
+  for _, d in pairs(self._destinations) do
+    for _, connection in ipairs(d.resting) do connection:close() end
+    d.resting = {}
+  end
+  self._resting = 0
+  for connection in pairs(self._busy) do connection:close() end
+end
+
+--- How many connections are in use, and how many rest.
+function Pool:counts()
+  for _, d in pairs(self._destinations) do forget_closed(self, d.resting) end
+  return self._used, self._resting
+end
+
+--- Makes a pool; limits of nil are none.
+return function(limit, per_host, idle_timeout)
+  return setmetatable({
+    _limit = limit or math.huge, _permits = limit and Semaphore(limit) or nil,
+    _per_host = per_host, _idle_timeout = idle_timeout, _destinations = {}, _busy = {},
+    _used = 0, _resting = 0, closed = false,
+  }, Pool)
+end

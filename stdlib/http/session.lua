@@ -1,0 +1,409 @@
+--- Sessions of the client: requests that share connections, cookies and defaults.
+local async = require "rille.async"
+local http1 = require "rille.core.http1"
+local task = require "rille.core.task"
+local errors = require "rille.errors"
+local check = require "rille.core.check"
+local options_of = require "rille.http.options"
+local fields = require "rille.http.fields"
+local url_of = require "rille.http.url"
+local bodies = require "rille.http.body"
+local cookies = require "rille.http.cookies"
+local connect = require "rille.http.connect"
+local exchange = require "rille.http.exchange"
+local encodings = require "rille.http.encodings"
+local response_of = require "rille.http.client_response"
+local new_pool = require "rille.http.pool"
+local cleanup = require "rille.async.cleanup"
+local xpcall = require("rille.core.protect").xpcall
+
+local attempt, fail, time_out = exchange.attempt, exchange.fail, exchange.time_out
+local read_in_time = exchange.read_in_time
+local read_timeouts, read_count = options_of.timeouts, options_of.count
+local read_auth, read_headers, add_query = options_of.auth, options_of.headers, options_of.add_query
+local keep_trace, rethrow = task.keep_trace, task.rethrow
+local move_on_after, time = async.move_on_after, async.time
+local type, setmetatable, pairs, ipairs, tostring = type, setmetatable, pairs, ipairs, tostring
+
+local TOTAL, CONNECT = 300, 30 -- seconds
+local MAX_BODY = 64 * 1048576
+local LIMIT = 100
+local IDLE_TIMEOUT = 60
+local REDIRECTS = 10
+
+---@class Session
+local Session = { __name = "Session" }
+Session.__index = Session
+
+-- ---- responses ----------------------------------------------------------------------------------
+
+local function read_whole(state, response, connection)
+  local ok, body, fault = xpcall(read_in_time, keep_trace, state, connection.read_body, connection)
+  if not ok or not body then connection:close() end
+  state.session._pool:release(state.destination, connection)
+  if not ok then rethrow(body) end
+  if not body then fail(state, fault) end
+  local decode = response._decoder
+  if decode then
+    response._decoder = nil
+    local most = state.max_body
+    local text, problem = encodings.decode_all(decode, body, most)
+    if not text then fail(state, problem) end
+    body = text
+  end
+  response._body = body
+end
+
+local function hold(state, response, connection)
+  local timeouts = state.timeouts
+  local pool, destination = state.session._pool, state.destination
+  response._exchange = {
+    connection = connection, deadline = state.deadline, total = timeouts.total,
+    read = timeouts.read,
+    release = function()
+      if not connection:is_reusable() then connection:close() end
+      pool:release(destination, connection)
+    end,
+  }
+  response._max_body = state.max_body
+  cleanup.own(response)
+end
+
+local function respond(state, connection, head)
+  local version, status, reason = http1.first_line(head)
+  status = tonumber(status)
+  local headers = fields.headers(head)
+  local url = state.url
+  local response = response_of.new {
+    status = status, reason = reason, ok = status < 400, version = version:sub(6),
+    headers = headers, url = url.url, history = state.history,
+    request = { method = state.method, url = url.url },
+  }
+  local jar = state.session.cookies
+  if jar and headers["Set-Cookie"] then jar:_take(headers:get_all "Set-Cookie", url) end
+  local coding = headers["Content-Encoding"]
+  if coding and state.method ~= "HEAD" and status ~= 204 and status ~= 304 then
+    response._decoder = encodings.decoder(coding)
+  end
+  return response
+end
+
+-- ---- redirects ----------------------------------------------------------------------------------
+
+local REDIRECT = { [301] = true, [302] = true, [303] = true, [307] = true, [308] = true }
+-- These say something of a body that is not sent any more.
+local OF_BODY = { "content-type", "content-length", "content-encoding", "content-language",
+  "content-location", "expect" }
+local SECRET = { "authorization", "cookie", "proxy-authorization", "host" }
+
+local function drop(state, names)
+  state.dropped = state.dropped or {}
+  for _, name in ipairs(names) do state.dropped[name] = true end
+end
+
+local function without(headers, names)
+  local list = {}
+  for _, field in ipairs(headers) do
+    local dropped = false
+    for _, name in ipairs(names) do dropped = dropped or field[3] == name end
+    if not dropped then list[#list + 1] = field end
+  end
+  return list
+end
+
+local prepare_destination
+
+-- Makes the state that of the next request.
+local function follow(state, response, location)
+  if #response.history >= state.redirects then
+    fail(state, ("more than %d redirects"):format(state.redirects), { response = response })
+  end
+  local before = state.url
+  local ok, url = pcall(url_of.parse, url_of.resolve(before.url, location))
+  if not ok then
+    if errors.is(url, "HTTPError") then
+      fail(state, ("the redirect goes nowhere (%s)"):format(url.message), { response = response })
+    end
+    error(url, 0)
+  end
+  if url.path and not before.path then
+    fail(state, "a redirect to a Unix socket is not followed", { response = response })
+  end
+  local status, method = response.status, state.method
+  local as_get = status == 303 and method ~= "HEAD" or status < 303 and method == "POST"
+  if as_get then
+    state.method, state.body = "GET", nil
+    state.headers = without(state.headers, OF_BODY)
+  elseif not bodies.rewind(state.body) then
+    fail(state, ("the body cannot be sent again after %d"):format(status), { response = response })
+  end
+  if url.origin ~= before.origin then
+    state.authorization = nil
+    drop(state, SECRET)
+    state.hops = state.hops + 1
+  end
+  if url.user then state.authorization = read_auth({ user = url.user, password = url.password }) end
+  local history = {}
+  for i, r in ipairs(response.history) do history[i] = r end
+  history[#history + 1] = response
+  state.history, state.url = history, url
+  prepare_destination(state)
+end
+
+local function perform(_, state)
+  while true do
+    local connection, head = attempt(state)
+    local response = respond(state, connection, head)
+    local location = state.redirects > 0 and REDIRECT[response.status]
+      and response.headers.Location
+    if location then
+      read_whole(state, response, connection)
+      follow(state, response, location)
+    else
+      if state.stream then
+        hold(state, response, connection)
+      else
+        read_whole(state, response, connection)
+      end
+      return response
+    end
+  end
+end
+
+local function finish(state, ok, in_time, response)
+  if ok and in_time then return response end
+  if ok then time_out(state, state.timeouts.total, state.phase) end
+  local e = in_time
+  if errors.is_error(e) and e.url == nil and e.kind ~= "Cancelled" then e.url = state.url.url end
+  rethrow(e)
+end
+
+-- ---- destinations -------------------------------------------------------------------------------
+
+local DEFAULT_TLS = true
+local contexts = setmetatable({}, { __mode = "k" })
+
+-- One context for each table of options, so that its sessions and connections are found again.
+local function context_of(tls, name)
+  if tls == nil then tls = DEFAULT_TLS end
+  local key = tls == true and contexts or tls
+  local context = type(key) == "table" and contexts[key]
+  if not context then
+    context = require("rille.tls.stream").context(tls, "client", name)
+    if type(key) == "table" then contexts[key] = context end
+  end
+  return context
+end
+
+local function proxy_of(state)
+  local proxy, url = state.proxy_option, state.url
+  if not proxy or url.path then return nil end
+  if proxy == "env" then
+    proxy = connect.proxy_of_environment(url)
+    if not proxy then return nil end
+  elseif connect.is_exempt(state.no_proxy, url) then
+    return nil
+  end
+  local parts = url_of.parse(proxy)
+  if parts.path then fail(state, "a proxy cannot be a Unix socket") end
+  return parts
+end
+
+function prepare_destination(state)
+  local url, session = state.url, state.session
+  if session._path and not url.path then
+    url.path = session._path
+    url.origin = url.origin .. "@" .. session._path
+  end
+  local proxy = proxy_of(state)
+  state.proxy = proxy
+  if url.tls then state.context = context_of(state.tls, state.name) end
+  if proxy and proxy.tls then state.proxy_context = context_of(state.tls, state.name) end
+  local key = url.tls and url.origin .. " " .. tostring(state.context) or url.origin
+  if proxy then
+    -- Plain requests to different servers may share a connection to the proxy.
+    key = proxy.url .. (proxy.user and proxy.user .. ":" .. tostring(proxy.password) or "")
+      .. (url.tls and " " .. key or "")
+  end
+  state.destination = session._pool:destination(key)
+end
+
+-- ---- the face -----------------------------------------------------------------------------------
+
+-- A script mostly asks for few URLs again and again.
+local MOST_PARSED = 1000
+local parsed, parsed_count = {}, 0
+
+local function parse(text)
+  local url = parsed[text]
+  if url then return url end
+  url = url_of.parse(text)
+  if parsed_count >= MOST_PARSED then parsed, parsed_count = {}, 0 end
+  parsed[text] = url
+  parsed_count = parsed_count + 1
+  return url
+end
+
+local function copy(t)
+  local c = {}
+  for k, v in pairs(t) do c[k] = v end
+  return c
+end
+
+local NOTHING = {}
+
+local REQUEST = {
+  headers = true, query = true, body = true, json = true, form = true, multipart = true,
+  timeout = true, redirects = true, auth = true, tls = true, stream = true, max_body = true,
+  proxy = true, no_proxy = true,
+}
+
+local function full_url(session, url)
+  local base = session._base_url
+  if base == nil then return url end
+  return url_of.resolve(base, url)
+end
+
+function Session:_request(method, text, options, name, position)
+  if self._pool.closed then
+    errors._raise("InvalidStateError", ("%s: the session is closed"):format(name))
+  end
+  if options == nil then
+    options = NOTHING
+  else
+    options = check.options(options, REQUEST, position + 1, name)
+  end
+  if type(text) ~= "string" then
+    check.bad(position, name, "string expected, got " .. type(text))
+  end
+  local body = options ~= NOTHING and bodies.read(options, name) or nil
+  if options.query ~= nil then text = add_query(text, options.query, name) end
+  local url = parse(full_url(self, text))
+  if self._path then url = copy(url) end
+  local authorization = read_auth(options.auth, name) or self._authorization
+  if url.user then authorization = read_auth({ user = url.user, password = url.password }, name) end
+  local headers = self._headers
+  if options.headers ~= nil then
+    headers = read_headers(options.headers, {}, name)
+    local own = {}
+    for _, field in ipairs(headers) do own[field[3]] = true end
+    for _, field in ipairs(self._headers) do
+      if not own[field[3]] then headers[#headers + 1] = field end
+    end
+  end
+  local proxy = options.proxy
+  if proxy == nil then proxy = self._proxy end
+  local timeouts = read_timeouts(options.timeout, self._timeouts, name)
+  local state = {
+    session = self, name = name, method = method, url = url, headers = headers, body = body,
+    authorization = authorization, timeouts = timeouts, stream = options.stream,
+    max_body = read_count(options.max_body, self._max_body, "max_body", name),
+    redirects = read_count(options.redirects, self._redirects, "redirects", name),
+    tls = options.tls == nil and self._tls or options.tls, history = {}, hops = 0,
+    proxy_option = proxy, no_proxy = options.no_proxy or self._no_proxy, phase = "connect",
+  }
+  if state.max_body == math.huge then state.max_body = 0 end
+  local total = timeouts.total
+  if total and options.stream then state.deadline = time() + total end
+  prepare_destination(state)
+  if not total then return finish(state, xpcall(perform, keep_trace, nil, state), nil) end
+  return finish(state, xpcall(move_on_after, keep_trace, total, perform, state))
+end
+
+local METHODS = {}
+
+--- Sends a request and waits for the response, body included unless `stream` is set.
+---@async
+---@param method string
+---@param url string  resolved against the session's `base_url`
+---@param options? table  `headers`, `query`, `body` (string, function or something with chunks()),
+-- `json`, `form`, `multipart`, `timeout` (seconds, or `{ connect =, total =, read = }`),
+-- `redirects` (10), `auth` (`{ user =, password = }` or `{ bearer = }`), `tls`, `proxy`,
+-- `no_proxy`, `stream`, `max_body` (64 MiB)
+---@return ClientResponse
+-- Errors: OSError, TLSError, TimeoutError, HTTPError, each with `url`; InvalidStateError once the
+-- session is closed.
+function Session:request(method, url, options)
+  method = check.string(method, 1, "request")
+  if not http1.is_token(method) then
+    check.bad(1, "request", ("'%s' is no method"):format(method))
+  end
+  return self:_request(method:upper(), url, options, "request", 2)
+end
+
+for _, name in ipairs { "get", "post", "put", "patch", "delete", "head", "options" } do
+  local method = name:upper()
+  METHODS[#METHODS + 1] = name
+  Session[name] = function(self, url, options)
+    return self:_request(method, url, options, name, 1)
+  end
+end
+
+--- Closes every connection. Requests in progress fail; later ones are an InvalidStateError.
+function Session:close() self._pool:close() end
+
+Session.__tostring = function(self)
+  local used, resting = self._pool:counts()
+  return ("Session: %d connections in use, %d idle%s"):format(used, resting,
+    self._pool.closed and " (closed)" or "")
+end
+
+local OPTIONS = {
+  base_url = true, headers = true, timeout = true, limit = true, limit_per_host = true,
+  cookies = true, proxy = true, no_proxy = true, auth = true, http2 = true, idle_timeout = true,
+  path = true, tls = true, redirects = true, max_body = true,
+}
+
+local function read_limit(value, default, what)
+  if value == nil then return default end
+  if value == false or value == math.huge then return nil end
+  return check.count(value, 1, what, "Session")
+end
+
+local M = { methods = METHODS }
+
+--- Makes a session.
+---@param options? table  `base_url`, `headers`, `timeout`, `limit` (connections at once, 100),
+-- `limit_per_host` (none), `cookies` (false: none; a map fills the jar), `proxy` (a URL, false, or
+-- "env"), `no_proxy`, `auth`, `idle_timeout` (60 s), `path` (of a Unix socket), `tls`, `redirects`,
+-- `max_body`
+---@return Session
+-- Source: aiohttp.ClientSession.
+function M.new(options)
+  local name = "Session"
+  options = check.options(options, OPTIONS, 1, name)
+  local base_url = options.base_url
+  if base_url ~= nil then
+    base_url = url_of.parse(check.string(base_url, "base_url", name)).url
+    local path, query = base_url:match "^([^?]*)(.*)$"
+    if path:sub(-1) ~= "/" then base_url = path .. "/" .. query end
+  end
+  local proxy = options.proxy
+  if proxy ~= nil and proxy ~= false and proxy ~= "env" then
+    url_of.parse(check.string(proxy, "proxy", name))
+  end
+  local max_body = read_count(options.max_body, MAX_BODY, "max_body", name)
+  local jar
+  if options.cookies ~= false then
+    if options.cookies ~= nil and type(options.cookies) ~= "boolean" then
+      check.table(options.cookies, "cookies", name)
+    end
+    jar = cookies.new(type(options.cookies) == "table" and options.cookies or nil)
+  end
+  local idle = options.idle_timeout
+  if idle == nil then idle = IDLE_TIMEOUT end
+  if idle == false or idle == math.huge then idle = 0 end
+  return setmetatable({
+    cookies = jar, _base_url = base_url, _headers = read_headers(options.headers, {}, name),
+    _timeouts = read_timeouts(options.timeout, { total = TOTAL, connect = CONNECT }, name),
+    _proxy = proxy, _no_proxy = options.no_proxy, _authorization = read_auth(options.auth, name),
+    _path = options.path and check.string(options.path, "path", name) or nil, _tls = options.tls,
+    _max_body = max_body == math.huge and 0 or max_body,
+    _redirects = read_count(options.redirects, REDIRECTS, "redirects", name),
+    _pool = new_pool(read_limit(options.limit, LIMIT, "limit"),
+      read_limit(options.limit_per_host, nil, "limit_per_host"),
+      check.seconds(idle, "idle_timeout", name)),
+  }, Session)
+end
+
+return M
