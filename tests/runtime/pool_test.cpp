@@ -46,7 +46,7 @@ class Gate {
   bool open_ = false;
 };
 
-class TestJob : public PoolJob {
+class TestJob final : public PoolJob {
  public:
   explicit TestJob(std::function<void()> work) : work_(std::move(work)) {}
   std::function<void(int)> then;
