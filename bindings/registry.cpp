@@ -2,14 +2,18 @@
 #include <rille/builtin.hpp>
 
 extern "C" {
+int luaopen_rille_core_child(lua_State* L);
 #ifdef RILLE_HAS_CARES
 int luaopen_rille_core_dns(lua_State* L);
 #endif
-int luaopen_rille_core_child(lua_State* L);
 int luaopen_rille_core_file(lua_State* L);
 int luaopen_rille_core_fs(lua_State* L);
 int luaopen_rille_core_http1(lua_State* L);
+int luaopen_rille_core_json(lua_State* L);
 int luaopen_rille_core_names(lua_State* L);
+#ifdef RILLE_HAS_LIBEDIT
+int luaopen_rille_core_line_editor(lua_State* L);
+#endif
 int luaopen_rille_core_process(lua_State* L);
 int luaopen_rille_core_signal(lua_State* L);
 int luaopen_rille_core_stdio(lua_State* L);
@@ -24,14 +28,18 @@ int luaopen_rille_core_udp(lua_State* L);
 namespace rille {
 
 const BuiltinModule kBuiltinModules[] = {
+    {"rille.core.child", luaopen_rille_core_child},
 #ifdef RILLE_HAS_CARES
     {"rille.core.dns", luaopen_rille_core_dns},
 #endif
-    {"rille.core.child", luaopen_rille_core_child},
     {"rille.core.file", luaopen_rille_core_file},
     {"rille.core.fs", luaopen_rille_core_fs},
     {"rille.core.http1", luaopen_rille_core_http1},
+    {"rille.core.json", luaopen_rille_core_json},
     {"rille.core.names", luaopen_rille_core_names},
+#ifdef RILLE_HAS_LIBEDIT
+    {"rille.core.line_editor", luaopen_rille_core_line_editor},
+#endif
     {"rille.core.process", luaopen_rille_core_process},
     {"rille.core.signal", luaopen_rille_core_signal},
     {"rille.core.stdio", luaopen_rille_core_stdio},
