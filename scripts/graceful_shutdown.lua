@@ -3,6 +3,7 @@
 -- times a second whether to stop; here an event wakes the script. Sleeps are ten times shorter, and
 -- the signal is a real one, which the script has sent to itself.
 local async = require "rille.async"
+local process = require "rille.process"
 local signal = require "rille.signal"
 
 local function worker(name)
@@ -27,7 +28,7 @@ end
 local workers = {}
 for i = 0, 2 do workers[#workers + 1] = async.spawn(worker, "Worker-" .. i) end
 
-async.call_later(0.15, os.execute, "kill -TERM $PPID") -- the shell's parent is this script
+async.call_later(0.15, process.kill, process.pid(), "SIGTERM")
 stop:wait()
 
 for _, task in ipairs(workers) do task:cancel() end

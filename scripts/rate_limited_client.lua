@@ -4,6 +4,7 @@
 -- this script, which answers with text, not JSON. One user is unknown, to show the line of an
 -- error.
 local async = require "rille.async"
+local errors = require "rille.errors"
 local http = require "rille.http"
 
 local Client = {}
@@ -22,10 +23,9 @@ function Client:fetch(url)
 end
 
 function Client:fetch_all(urls)
-  local tasks = {}
-  for i, url in ipairs(urls) do tasks[i] = async.spawn(self.fetch, self, url) end
-  async.wait(tasks)
-  return tasks
+  local fetches = {}
+  for i, url in ipairs(urls) do fetches[i] = function() return self:fetch(url) end end
+  return async.gather(fetches, { return_errors = true })
 end
 
 local function api(req)
@@ -41,8 +41,7 @@ async.with(http.serve { handler = api }, function(server)
     urls[#urls + 1] = ("http://127.0.0.1:%d/users/%s"):format(server.port, user)
   end
 
-  for _, task in ipairs(new_client(2):fetch_all(urls)) do
-    local err = task:error()
-    print(err and "Error: " .. err.status or "User: " .. task:result().login)
+  for _, result in ipairs(new_client(2):fetch_all(urls)) do
+    print(errors.is(result, "HTTPError") and "Error: " .. result.status or "User: " .. result.login)
   end
 end)

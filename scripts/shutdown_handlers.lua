@@ -4,6 +4,7 @@
 -- The signal is a real one, which the script has sent to itself.
 local async = require "rille.async"
 local patterns = require "rille.patterns"
+local process = require "rille.process"
 
 local shutdown = patterns.GracefulShutdown { timeout = 0.15 }
 
@@ -17,7 +18,7 @@ shutdown:on_stop(function(signal) print(signal .. ": no new jobs from now on") e
 shutdown:spawn(job, "The short job", 0.1)
 shutdown:spawn(job, "The long job", 60)
 
-async.call_later(0.05, os.execute, "kill -TERM $PPID") -- the shell's parent is this script
+async.call_later(0.05, process.kill, process.pid(), "SIGTERM")
 shutdown:wait()
 shutdown:close()
 print "All jobs have ended"

@@ -3,6 +3,7 @@
 -- From "Complete Guide to Asynchronous Programming" (Asynchronous Signal Handling). Sleeps are
 -- twenty times shorter; the document wants a Ctrl+C, here the script has a SIGTERM sent to itself.
 local async = require "rille.async"
+local process = require "rille.process"
 local signal = require "rille.signal"
 
 local function worker(name)
@@ -20,7 +21,7 @@ end
 
 local workers = { async.spawn(worker, "Worker 1"), async.spawn(worker, "Worker 2") }
 
-async.call_later(0.15, os.execute, "kill -TERM $PPID") -- the shell's parent is this script
+async.call_later(0.15, process.kill, process.pid(), "SIGTERM")
 signal.wait("SIGINT", "SIGTERM")
 print "\nReceived stop signal, starting graceful shutdown..."
 
