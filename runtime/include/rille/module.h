@@ -60,9 +60,11 @@ void rille_fail(rille_waiter* w, const char* kind, const char* code, const char*
 /* rille_complete for any thread. */
 void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*), void* data);
 
-/* Runs `work` on the runtime's pool while the task sleeps: `return rille_work(L, ...);`. `done`
- * pushes nil and the results or an error value; `free_data` (may be NULL) is called at the end in
- * any case. A cancelled task is freed at once, `work` runs to its end. */
+/* Runs `work` on one of the runtime's threads for such work while the task sleeps: `return
+ * rille_work(L, ...);`. Signals are blocked there. `done` pushes nil and the results or an error
+ * value; `free_data` (may be NULL) is called at the end in any case. A cancelled task is freed at
+ * once; `work` that has begun runs to its end, else it is not called. A runtime that is closed
+ * waits some seconds for it; after that `free_data` is called on that thread. */
 int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*),
                void (*free_data)(void*), void* data);
 
