@@ -153,9 +153,15 @@ function Context:exit(e)
   if e == nil then
     step(co, nil)
   else
+    local x = task.current()[10]
+    local rethrown = x and x.rethrown
     local ok, raised = xpcall(step, keep_trace, co, RAISE, e)
     if not ok then
-      if raised == e then return false end
+      if raised == e then
+        -- Where the body of the `with` raised it counts, not where the context let it through.
+        if rethrown and rawequal(rethrown.value, e) then x.rethrown = rethrown end
+        return false
+      end
       rethrow(raised)
     end
   end

@@ -440,6 +440,26 @@ test("a traceback names the script's file and lines and goes across tasks", func
   end
 end)
 
+test("a traceback shows where the body of a context raised, not the way out of it", function()
+  local result = test.script([[
+    local async = require "rille.async"
+    local open = async.context(function(yield)
+      async.finally(function() yield(1) end, function() async.sleep(0) end)
+    end)
+    local function fail()
+      local t = {}
+      t.x()
+    end
+    async.with(open(), function()
+      fail()
+      return 1
+    end)
+  ]])
+  test.eq(result.code, 1)
+  test.matches(result.stderr, "script.lua:7: in function 'fail'")
+  test.matches(result.stderr, "script.lua:10: in function")
+end)
+
 test("a traceback goes through coroutines of the script", function()
   local result = test.script(lines {
     'local async = require "rille.async"',
