@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +21,8 @@ namespace {
 
 constexpr std::size_t kFirstRead = 64 << 10;
 constexpr std::size_t kLongestRead = 1 << 20;
+constexpr std::size_t kLongestDirect = 128 << 10;
+constexpr std::size_t kMostDirect = 8 << 20;  // then others have a turn
 constexpr std::size_t kFirstOutput = 4 << 10;
 constexpr std::size_t kFullOutput = 64 << 10;
 
@@ -44,6 +47,9 @@ struct OpenFile {
   std::size_t kept = 0;     // while `holding`, what was handed out from here on can be given back
   bool holding = false;
   std::size_t ahead = 0;  // how much to read at least
+  Buffer spare;           // memory for the next read
+  bool in_memory = true;  // so far the system had all that was read in its memory
+  std::size_t direct_left = kMostDirect;
 
   Buffer out;          // to be written
   off_t back = 0;      // how far to go back before that: it was read but not handed out
@@ -57,6 +63,8 @@ struct OpenFile {
   void consume(std::size_t count);
   bool accept(Buffer data);
   off_t forget_input();
+  void release_input();
+  bool read_direct(bool* ended);
   int write_out(int patience_ms);
 };
 
@@ -125,6 +133,7 @@ bool OpenFile::accept(Buffer data) {
   std::size_t done = holding ? kept : next;
   if (in.size() == done) {
     std::swap(in, data);
+    spare = std::move(data);
   } else {
     in.drop_front(done);
     if (!in.append(data.data(), data.size())) return false;
@@ -142,6 +151,36 @@ off_t OpenFile::forget_input() {
   in.set_size(0);
   next = scanned = kept = ahead = 0;
   return ahead_by;
+}
+
+void OpenFile::release_input() {
+  in.release();
+  spare.release();
+  next = scanned = kept = ahead = 0;
+}
+
+// Reads what the system has in its memory, which takes no longer than to ask for it elsewhere.
+// False if it has not, or if others are to have a turn.
+bool OpenFile::read_direct(bool* ended) {
+  if (!in_memory || !regular || active || !out.empty()) return false;
+  if (direct_left == 0) {
+    direct_left = kMostDirect;
+    return false;
+  }
+  Buffer data = std::move(spare);
+  data.set_size(0);
+  if (!data.reserve(ahead)) return false;
+  iovec part{data.data(), ahead};
+  ssize_t n = preadv2(fd, &part, 1, -1, RWF_NOWAIT);
+  if (n < 0) {
+    in_memory = false;
+    return false;
+  }
+  data.set_size(static_cast<std::size_t>(n));
+  direct_left -= std::min(direct_left, data.size());
+  *ended = n == 0;
+  if (*ended) return true;
+  return accept(std::move(data));
 }
 
 // Writes the buffer, holding everything up. Returns a negative errno, or 0.
@@ -255,6 +294,8 @@ class Read : public FileJob {
 
  protected:
   void begin() override {
+    data_ = std::move(file_->spare);
+    data_.set_size(0);
     // The job before may have been a read that its task gave up, and have brought what is wanted.
     satisfied_ = file_->available() > had_;
   }
@@ -387,7 +428,7 @@ class Close : public FileJob {
 
  protected:
   void begin() override {
-    file_->in.release();
+    file_->release_input();
     late_error_ = std::exchange(file_->late_error, 0);
   }
   Step operate() override {
@@ -528,9 +569,16 @@ int fill(lua_State* L) {
   OpenFile* f = file_at(L, 1).get();
   if (f->available() >= kMostBytes) return push_error(L, f, "read", UV_EFBIG);
   // What reads on and on gets more at a time.
-  f->ahead = f->ahead == 0 ? kFirstRead : std::min(f->ahead * 2, kLongestRead);
+  std::size_t longest = f->in_memory ? kLongestDirect : kLongestRead;
+  f->ahead = f->ahead == 0 ? kFirstRead : std::min(f->ahead * 2, longest);
   double most = static_cast<double>(kMostBytes);
   auto want = static_cast<std::size_t>(std::min(lua_tonumber(L, 2), most));
+  bool ended;
+  if (f->read_direct(&ended)) {
+    lua_pushnil(L);
+    lua_pushboolean(L, ended);
+    return 2;
+  }
   return run_job<Read>(L, std::max(want, f->ahead));
 }
 
@@ -610,7 +658,7 @@ int take_all(lua_State* L) {
   OpenFile* f = file_at(L, 1).get();
   if (!lua_toboolean(L, 2)) return need(L, kMostBytes);
   int n = taken(L, f, f->available(), f->available());
-  if (!f->holding) f->in.release();
+  if (!f->holding) f->release_input();
   f->ahead = 0;
   return n;
 }

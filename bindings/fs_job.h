@@ -136,6 +136,7 @@ class Job : private PoolJob {
   std::shared_ptr<Shared> shared_;
   bool writes_ = false;  // the program waits for it before it ends
   uv_loop_t* loop_ = nullptr;
+  Pools* pools_ = nullptr;
 
  private:
   void on_pool() override;
@@ -146,7 +147,6 @@ class Job : private PoolJob {
   void finish();
   void leave_writers();
 
-  Pools* pools_ = nullptr;
   rille_waiter* waiter_ = nullptr;
   uv_any_handle* waiting_ = nullptr;  // on the loop for the file; owned by its close callback
   int blocked_fd_ = -1;

@@ -157,6 +157,46 @@ test("chunks goes over a file in pieces", function()
   file:close()
 end)
 
+test("who reads a long file lets others run now and then", function()
+  local path, turns, done = file_with "", 0, false
+  fs.open(path, "r+"):truncate(100 * 2 ^ 20)
+  local other = async.spawn(function()
+    while not done do
+      turns = turns + 1
+      async.sleep(0)
+    end
+  end)
+  local size = 0
+  for chunk in fs.open(path):chunks() do size = size + #chunk end
+  done = true
+  other:await()
+  test.eq(size, 100 * 2 ^ 20)
+  assert(turns >= 10, turns)
+end)
+
+test("a file is read as well when the system does not have it in memory", function()
+  local lines = {}
+  for i = 1, 400000 do lines[i] = ("%09d"):format(i) end
+  local path = file_with(table.concat(lines, "\n"))
+  -- The second command makes the system forget it, as far as it can.
+  for _, command in ipairs { "true", "sync '%s'; dd if='%s' iflag=nocache count=0 2>/dev/null" } do
+    assert(os.execute(command:format(path, path)) == 0)
+    local n = 0
+    for line in fs.open(path):lines() do
+      n = n + 1
+      assert(line == lines[n])
+    end
+    test.eq(n, #lines)
+    assert(os.execute(command:format(path, path)) == 0)
+    local file, parts = fs.open(path), {}
+    for chunk in file:chunks(100000) do parts[#parts + 1] = chunk end
+    assert(table.concat(parts) == table.concat(lines, "\n"))
+    test.eq(file:seek("set", 10), 10)
+    test.eq(file:read(9), "000000002")
+    test.eq(file:seek(), 19)
+  end
+end)
+
 test("an iterator over a file has close, after which it gives nothing", function()
   local file = fs.open(file_with "one\ntwo\n")
   local lines, chunks = file:lines(), file:chunks(2)
