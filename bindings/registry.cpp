@@ -3,6 +3,7 @@
 
 extern "C" {
 int luaopen_rille_core_child(lua_State* L);
+int luaopen_rille_core_compress(lua_State* L);
 #ifdef RILLE_HAS_CARES
 int luaopen_rille_core_dns(lua_State* L);
 #endif
@@ -29,6 +30,7 @@ namespace rille {
 
 const BuiltinModule kBuiltinModules[] = {
     {"rille.core.child", luaopen_rille_core_child},
+    {"rille.core.compress", luaopen_rille_core_compress},
 #ifdef RILLE_HAS_CARES
     {"rille.core.dns", luaopen_rille_core_dns},
 #endif

@@ -76,24 +76,34 @@ local function give_up(self, e)
   rethrow(e)
 end
 
--- A piece as it was before it was compressed; nil at the end.
+-- The next piece as it was sent; nil at the end.
+local function read_sent(self)
+  if self._closed then
+    errors._raise("InvalidStateError", "the response is closed: " .. self.url)
+  end
+  if not self._exchange then return nil end
+  local ok, piece = xpcall(read_in_time, keep_trace, self)
+  if not ok then give_up(self, piece) end
+  if piece then return piece end
+  finish(self)
+end
+
+-- The next piece as it was before it was compressed.
 local function read_piece(self)
+  local decoder = self._decoder
+  if not decoder then return read_sent(self) end
   while true do
-    if self._closed then
-      errors._raise("InvalidStateError", "the response is closed: " .. self.url)
-    end
-    if not self._exchange then return nil end
-    local ok, piece = xpcall(read_in_time, keep_trace, self)
-    if not ok then give_up(self, piece) end
-    local text, fault = piece or nil, nil
-    if self._decoder then text, fault = self._decoder(text) end
-    if fault then
+    local text, fault = decoder:read()
+    if not text then
       finish(self)
       raise(self, "HTTPError", fault)
     end
-    if not piece then finish(self) end
-    if text and text ~= "" then return text end
-    if not piece then return nil end
+    if text ~= "" then return text end
+    if self._decoded then return nil end
+    local piece = read_sent(self)
+    self._decoded = piece == nil
+    if piece or self._has_begun then decoder:feed(piece) end
+    self._has_begun = true
   end
 end
 

@@ -1,67 +1,79 @@
 --- Codings of contents: what a client accepts, and how it is undone.
-local has_binding, compress = pcall(require, "rille.core.compress")
+local compress = require "rille.core.compress"
 
-local M = { accepted = has_binding and compress.accepted or nil }
+local setmetatable = setmetatable
+
+local M = { accepted = compress.accepted }
 
 -- A list longer than that wants to make work.
 local MOST_CODINGS = 4
 
--- What comes out of one goes into the other.
-local function chain(first, second)
-  return function(piece)
-    local text, fault = first(piece)
-    if not text then return nil, fault end
-    local out
-    if text ~= "" then
-      out, fault = second(text)
-      if not out then return nil, fault end
+-- Two decoders as one: what comes out of the first goes into the second.
+local Chain = {}
+Chain.__index = Chain
+
+function Chain:feed(data)
+  self._first:feed(data)
+  if data == nil then self._has_all = true end
+end
+
+function Chain:read()
+  while true do
+    local out, fault = self._second:read()
+    if out ~= "" then return out, fault end
+    local data
+    data, fault = self._first:read()
+    if not data then return nil, fault end
+    if data ~= "" then
+      self._second:feed(data)
+    elseif not self._has_all or self._ended then
+      return ""
+    else
+      self._ended = true
+      self._second:feed(nil)
     end
-    if piece then return out or "" end
-    local rest
-    rest, fault = second(nil)
-    if not rest then return nil, fault end
-    return (out or "") .. rest
   end
 end
 
---- Gives a function that undoes the codings of a Content-Encoding field piece by piece: it takes a
--- piece, or nil at the end, and gives bytes, or nil and what is wrong. Nil if one is unknown.
+--- Gives what undoes the codings of a Content-Encoding field: `feed(data)` takes bytes, or nil at
+-- the end; `read()` gives bytes, none when it needs more, or nil and what is wrong. Nil if a coding
+-- is unknown, or there is none.
 ---@param field string
----@return (fun(piece: string?): string?, string?)?
 function M.decoder(field)
-  if not has_binding then return nil end
-  local decode, count = nil, 0
+  local decoder, count = nil, 0
   for coding in field:gmatch "[^%s,]+" do
     coding = coding:lower()
     if coding ~= "identity" then
       local step = compress.decoder(coding)
       count = count + 1
       if not step or count > MOST_CODINGS then return nil end
-      decode = decode and chain(step, decode) or step
+      -- The last one in the list was applied last, and is undone first.
+      decoder = decoder and setmetatable({ _first = step, _second = decoder }, Chain) or step
     end
   end
-  return decode
+  return decoder
 end
 
 --- Undoes them for a whole body.
----@param decode function
+---@param decoder table
 ---@param body string
 ---@param most integer  bytes at most; 0: any
-function M.decode_all(decode, body, most)
+---@return string? body, string? fault
+function M.decode_all(decoder, body, most)
+  if body == "" then return "" end
   local parts, size = {}, 0
-  for at = 1, #body, 65536 do
-    local text, fault = decode(body:sub(at, at + 65535))
+  decoder:feed(body)
+  decoder:feed(nil)
+  while true do
+    local text, fault = decoder:read()
     if not text then return nil, fault end
+    if text == "" then return table.concat(parts) end
     size = size + #text
     if most > 0 and size > most then
       return nil, ("the body is longer than %d bytes"):format(most)
     end
     parts[#parts + 1] = text
   end
-  local text, fault = decode(nil)
-  if not text then return nil, fault end
-  parts[#parts + 1] = text
-  return table.concat(parts)
 end
 
 return M

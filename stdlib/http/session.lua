@@ -306,7 +306,10 @@ function Session:_request(method, text, options, name, position)
   local total = timeouts.total
   if total and options.stream then state.deadline = time() + total end
   prepare_destination(state)
-  if not total then return finish(state, xpcall(perform, keep_trace, nil, state), nil) end
+  if not total then
+    local ok, response = xpcall(perform, keep_trace, nil, state)
+    return finish(state, ok, ok or response, response)
+  end
   return finish(state, xpcall(move_on_after, keep_trace, total, perform, state))
 end
 
