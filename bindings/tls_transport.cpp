@@ -200,8 +200,7 @@ class TlsTransport final : public Connection, Transport::Sink {
   // ---- what OpenSSL's callbacks need ------------------------------------------------------------
 
   std::size_t take_input(char* to, std::size_t size) {
-    size = std::min(size, in_.size());
-    std::memcpy(to, in_.data(), size);
+    size = in_.copy(to, size);
     in_.remove_prefix(size);
     return size;
   }
