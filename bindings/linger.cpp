@@ -99,7 +99,8 @@ void define_lingering(lua_State* L) {
 void linger(lua_State* L, std::unique_ptr<Transport> transport) {
   bool told = transport->needs_shutdown();
   if (told) transport->shutdown(nullptr);
-  if (transport->pending() == 0 && !has_unread(transport.get())) {
+  bool unread = !transport->is_shared() && has_unread(transport.get());
+  if (transport->pending() == 0 && !unread) {
     return;  // the system delivers by itself what it has
   }
   All* all = all_of(L);

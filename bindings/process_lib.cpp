@@ -72,10 +72,12 @@ int spawn(lua_State* L) {
   return Launch::run(L, std::move(launch));
 }
 
-// descriptor(stream) -> number, or nil if a child cannot be given it: it is closed, or TLS.
+// descriptor(stream, give) -> number, or nil if a child cannot be given it: it is closed, or TLS.
+// With `give`, a child will be.
 int descriptor(lua_State* L) {
   Stream* s = Class<Stream>::check(L, 1);
   if (!s->is_open()) return 0;
+  if (lua_toboolean(L, 2)) s->transport()->share();
   if (auto* own = dynamic_cast<DescriptorTransport*>(s->transport())) {
     if (own->descriptor() < 0) return 0;
     lua_pushinteger(L, own->descriptor());

@@ -81,6 +81,13 @@ class Transport {
 
   // The handle at the bottom, for addresses and options; null if there is none.
   virtual uv_stream_t* handle() = 0;
+
+  // Another process has its socket as well: what comes is that one's to read, and so is the end.
+  void share() { shared_ = true; }
+  bool is_shared() const { return shared_; }
+
+ private:
+  bool shared_ = false;
 };
 
 // A handle of libuv's: TCP, pipe or terminal.

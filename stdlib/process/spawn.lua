@@ -83,7 +83,7 @@ local WORDS = { inherit = true, pipe = true, null = true }
 
 -- What a closed stream, or one that only TLS can read, is good for.
 local function descriptor_of_stream(stream, key, name)
-  local number, has_input = binding.descriptor(stream)
+  local number, has_input = binding.descriptor(stream, true)
   if stream:is_closed() then
     errors._raise("InvalidStateError", ("%s: the stream for %s is closed"):format(name, key))
   elseif not number then

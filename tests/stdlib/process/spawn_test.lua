@@ -337,6 +337,24 @@ test("a connection may be given", function()
   listener:close()
 end)
 
+test("what came before a connection was given away is the child's, if ours is closed", function()
+  for _ = 1, 5 do
+    local listener = net.listen { port = 0 }
+    local client = net.connect { host = "127.0.0.1", port = listener:address().port }
+    client:write("early\n"):shutdown()
+    local served = listener:accept()
+    listener:close()
+    -- The child takes its time to read, for as long as ours would linger.
+    local proc = process.spawn { "sh", "-c", "sleep 0.05; read line; echo got $line",
+      stdin = served, stdout = served }
+    served:close()
+    test.eq(client:read_line(), "got early")
+    test.eq(client:read(), nil)
+    proc:wait()
+    client:close()
+  end
+end)
+
 test("a closed stream or file, and one that was read ahead of, are errors", function()
   local proc = process.spawn { "sh", "-c", "echo one; echo two", stdout = "pipe" }
   proc:wait()
