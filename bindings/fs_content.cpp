@@ -156,7 +156,7 @@ class ReplaceFile : public WriteFile {
     if (file.exists() && !S_ISREG(file.old().st_mode)) return fail("rename", EINVAL);
     rc = file.open(mode_);
     if (rc < 0) return fail("open", -rc);
-    if (file.exists() && fchmod(file.fd(), file.old().st_mode & 07777) < 0) return fail("fchmod");
+    if (file.exists() && !keep_permissions(file)) return fail("fchmod");
     fd_ = file.fd();
     write_data();
     fd_ = -1;
@@ -166,6 +166,19 @@ class ReplaceFile : public WriteFile {
     const char* syscall;
     rc = file.commit(&syscall);
     return rc < 0 ? fail(syscall, -rc) : Step::kDone;
+  }
+
+ private:
+  static bool keep_permissions(const Replacement& file) {
+    const struct stat& old = file.old();
+    struct stat now;
+    // Only root may give a file away; another owner, where that is not permitted, is no error.
+    bool owned =
+        fstat(file.fd(), &now) == 0 && now.st_uid == old.st_uid && now.st_gid == old.st_gid;
+    if (!owned && fchown(file.fd(), old.st_uid, old.st_gid) < 0) {
+      static_cast<void>(fchown(file.fd(), static_cast<uid_t>(-1), old.st_gid) == 0);
+    }
+    return fchmod(file.fd(), old.st_mode & 07777) == 0;
   }
 };
 

@@ -230,6 +230,16 @@ test("write_file with atomic replaces the file and keeps its permissions", funct
   test.eq(fs.list(dir), { "file" })
 end)
 
+test("write_file with atomic keeps the owner where that is permitted", function()
+  if not is_root() then return end
+  local path = test.write(test.tmpdir() .. "/file", "old")
+  fs.chown(path, 1234, 4321)
+  fs.chmod(path, "4750")
+  fs.write_file(path, "new", { atomic = true })
+  local stat = fs.stat(path)
+  test.eq({ stat.uid, stat.gid, stat.mode }, { 1234, 4321, tonumber("4750", 8) })
+end)
+
 test("write_file with atomic follows a link", function()
   local dir = test.tmpdir()
   fs.mkdir(dir .. "/sub")

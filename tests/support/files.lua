@@ -26,7 +26,9 @@ end
 
 --- Waits until there are no more than `before`: operations that were given up end by themselves.
 function files.await_descriptors(before, uncollected)
-  while files.descriptors(uncollected) > before do files.a_moment() end
+  while #fs.list "/proc/self/fd" > before and files.descriptors(uncollected) > before do
+    files.a_moment()
+  end
 end
 
 --- A fresh folder for many files: in memory, since disks take their time for a hundred thousand.
