@@ -1,174 +1,92 @@
-// Who owns what in rille.fs, and when it goes: descriptors, jobs on the pool, handles of the loop.
-#include <sys/stat.h>
+// What of rille.fs outlives a script, and a runtime.
+#include <sys/inotify.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
-#include <string>
+#include <memory>
 
 #include "support/runtime_fixture.hpp"
 
 namespace {
 
-std::ptrdiff_t descriptors() {
-  std::filesystem::directory_iterator files("/proc/self/fd");
-  return std::distance(begin(files), end(files));
-}
+namespace stdfs = std::filesystem;
 
-std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-class FsFixture : public RuntimeFixture {
+// A fresh folder with some files, as the global `dir` of a script.
+class Folder {
  public:
-  FsFixture() {
-    char name[] = "/tmp/rille-fs-test-XXXXXX";
-    dir = mkdtemp(name);
-    mkfifo((dir + "/fifo").c_str(), 0600);
-    std::ofstream(dir + "/file") << std::string(100000, 'x');
-    setenv("RILLE_TEST_DIR", dir.c_str(), 1);
+  Folder() {
+    char name[] = "/tmp/rille-test-XXXXXX";
+    path_ = mkdtemp(name);
+    for (int i = 0; i < 5000; ++i) std::ofstream(path_ + "/" + std::to_string(i)) << "text";
   }
-  ~FsFixture() {
-    runtime.close();
-    unsetenv("RILLE_TEST_DIR");
-    std::filesystem::remove_all(dir);
+  ~Folder() { stdfs::remove_all(path_); }
+
+  std::string script(const std::string& code) const {
+    return "local dir, async, fs = '" + path_ + "', require 'rille.async', require 'rille.fs'\n" +
+           code;
   }
 
-  // Runs a script that has `async`, `fs` and the folder `dir`.
-  void run(const std::string& code) {
-    RuntimeFixture::run(R"lua(
-      local async, fs = require "rille.async", require "rille.fs"
-      local dir = os.getenv "RILLE_TEST_DIR"
-    )lua" + code);
-  }
-
-  std::string dir;
+ private:
+  std::string path_;
 };
+
+int open_descriptors() {
+  int count = 0;
+  for (const auto& entry : stdfs::directory_iterator("/proc/self/fd")) {
+    static_cast<void>(entry);
+    ++count;
+  }
+  return count;
+}
 
 }  // namespace
 
-TEST_CASE_METHOD(FsFixture, "files and jobs leave no handle and no descriptor", "[fs]") {
-  auto before = descriptors();
-  run(R"lua(
-    assert(#fs.read_file(dir .. "/file") == 100000)
-    fs.write_file(dir .. "/other", "text")
-    async.with(fs.open(dir .. "/file"), function(file) assert(#file:read "a" == 100000) end)
-    assert(#fs.list(dir) == 3)
-    assert(not pcall(fs.read_file, dir .. "/none"))
-    assert(not pcall(fs.open, dir))
-  )lua");
+TEST_CASE_METHOD(RuntimeFixture, "a watch does not keep the loop alive", "[fs]") {
+  Folder folder;
+  run(folder.script("watch = fs.watch(dir, { recursive = true })"));
   CHECK(open_handles() == 0);
-  CHECK(descriptors() == before);
-}
-
-TEST_CASE_METHOD(FsFixture, "a cancelled read of a FIFO closes it and its handle", "[fs][cancel]") {
-  auto before = descriptors();
-  run(R"lua(
-    local reader = async.spawn(fs.read_file, dir .. "/fifo")
-    async.sleep(0.01)  -- it waits on the loop
-    reader:cancel()
-    async.wait { reader }
-    assert(reader:cancelled())
-    async.sleep(0.01)
-  )lua");
+  run(folder.script("fs.mkdir(dir .. '/new') assert(watch().name == 'new') watch:close()"));
   CHECK(open_handles() == 0);
-  CHECK(descriptors() == before);
 }
 
-TEST_CASE_METHOD(FsFixture,
-                 "jobs that are given up as soon as they stand in the queue end by themselves",
-                 "[fs][cancel]") {
-  auto before = descriptors();
-  run(R"lua(
-    for _ = 1, 20 do
-      local tasks = {}
-      for i = 1, 50 do
-        tasks[i] = async.spawn(i % 2 == 0 and fs.read_file or fs.open, dir .. "/file")
-      end
-      async.sleep(0)
-      for i = 1, 50 do tasks[i]:cancel() end
-      async.wait(tasks)
-    end
-  )lua");
-  runtime.close();
-  CHECK(descriptors() < before);  // the loop's own are gone too
+TEST_CASE("a runtime that ends closes what its iterators hold", "[fs]") {
+  Folder folder;
+  int before = open_descriptors();
+  for (const char* code : {
+           "watch = fs.watch(dir, { recursive = true }) fs.watch(dir)",
+           "scan = fs.scandir(dir) scan()",
+           "file = fs.open(dir .. '/1') file:read(2) other = fs.mkstemp(dir .. '/tmp')",
+           // Operations that are still going on.
+           "async.spawn(fs.watch, dir, { recursive = true }) async.sleep(0)",
+           "async.spawn(fs.watch(dir)) async.sleep(0)",
+           "async.spawn(fs.copy, dir .. '/1', dir .. '/copy') async.sleep(0)",
+           "async.spawn(fs.glob, dir .. '/**') async.spawn(fs.walk, dir) async.sleep(0)",
+           "async.spawn(fs.remove, dir, { recursive = true }) async.sleep(0)",
+       }) {
+    INFO(code);
+    auto runtime = std::make_unique<rille::Runtime>();
+    rille::Outcome outcome = runtime->run_string(folder.script(code), "=test");
+    INFO(outcome.message);
+    CHECK(outcome.kind == rille::Outcome::kDone);
+    runtime.reset();
+    CHECK(open_descriptors() == before);
+  }
 }
 
-TEST_CASE_METHOD(FsFixture, "a runtime ends while jobs are on the pool and files are open",
-                 "[fs]") {
-  rille::Runtime().close();  // what libuv keeps for the process is there
-  auto before = descriptors();
-  {
-    rille::Runtime other;
-    rille::Outcome outcome = other.run_string(R"lua(
-      local async, fs = require "rille.async", require "rille.fs"
-      local dir = os.getenv "RILLE_TEST_DIR"
-      for _ = 1, 100 do async.spawn(fs.read_file, dir .. "/file") end
-      async.spawn(fs.read_file, dir .. "/fifo")
-      async.spawn(function() fs.open(dir .. "/fifo"):read() end)
-      async.spawn(fs.write_file, dir .. "/fifo", "nobody reads this")
-      file = fs.open(dir .. "/file")
-      file:read()
-      async.sleep(0)
-    )lua",
-                                              "=test");
+TEST_CASE("two runtimes watch the same folder", "[fs]") {
+  Folder folder;
+  rille::Runtime one, two;
+  const char* start = "watch = fs.watch(dir)";
+  CHECK(one.run_string(folder.script(start), "=one").kind == rille::Outcome::kDone);
+  CHECK(two.run_string(folder.script(start), "=two").kind == rille::Outcome::kDone);
+  CHECK(one.run_string(folder.script("fs.mkdir(dir .. '/new')"), "=one").kind ==
+        rille::Outcome::kDone);
+  for (rille::Runtime* runtime : {&one, &two}) {
+    rille::Outcome outcome =
+        runtime->run_string(folder.script("assert(watch().name == 'new')"), "=test");
+    INFO(outcome.message);
     CHECK(outcome.kind == rille::Outcome::kDone);
   }
-  CHECK(descriptors() == before);
-}
-
-TEST_CASE_METHOD(FsFixture, "a FIFO that takes no more does not keep a runtime from its end",
-                 "[fs][slow]") {
-  rille::Outcome outcome = runtime.run_string(R"lua(
-    local async, fs = require "rille.async", require "rille.fs"
-    file = fs.open(os.getenv "RILLE_TEST_DIR" .. "/fifo", "r+")
-    local writer = async.spawn(function() file:write(("x"):rep(1000000)) end)
-    async.sleep(0.01)
-    writer:cancel()
-    async.wait { writer }
-    file:write "more"
-  )lua",
-                                              "=test");
-  CHECK(outcome.lost_errors == 1);  // what it would have written is said to be lost
-  runtime.close();
-}
-
-TEST_CASE_METHOD(FsFixture, "what a file holds back is written when it is collected", "[fs]") {
-  run(R"lua(
-    fs.open(dir .. "/collected", "w"):write "one"
-    collectgarbage()
-    collectgarbage()
-    dropped = fs.open(dir .. "/dropped", "w"):write "two"
-  )lua");
-  CHECK(content(dir + "/collected") == "one");
-  runtime.close();
-  CHECK(content(dir + "/dropped") == "two");
-}
-
-TEST_CASE_METHOD(FsFixture,
-                 "a write that its task gave up is whole, also for a file that is dropped",
-                 "[fs][cancel]") {
-  run(R"lua(
-    local writer = async.spawn(function()
-      fs.open(dir .. "/dropped", "w"):write(("y"):rep(300000))
-    end)
-    async.sleep(0.01)
-    local other = async.spawn(function()
-      local file = fs.open(dir .. "/cancelled", "w")
-      file:write(("z"):rep(300000))
-    end)
-    for _ = 1, 1000 do
-      async.sleep(0)
-      if fs.exists(dir .. "/cancelled") then break end
-    end
-    other:cancel()
-    async.wait { writer, other }
-    collectgarbage()
-    collectgarbage()
-  )lua");
-  runtime.close();
-  CHECK(content(dir + "/dropped") == std::string(300000, 'y'));
-  CHECK(content(dir + "/cancelled").size() % 300000 == 0);
 }
