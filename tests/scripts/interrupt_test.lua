@@ -29,7 +29,7 @@ local RUNNER = [[
 io.stdout:setvbuf "no"
 package.path = "scripts/?.lua;" .. package.path
 local name = ...
-arg = { [0] = name }
+arg = { [-1] = arg[-1], [0] = name }
 assert(loadfile(name))()
 ]]
 
