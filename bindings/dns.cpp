@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "dns_answer.h"
+#include "dns_sockets.h"
 #include "host_name.h"
 
 namespace rille::dns {
@@ -90,6 +91,8 @@ class Channel {
   bool is_open() const { return first_.channel != nullptr; }
   void ask(std::unique_ptr<Query> query);
   void give_up(Query* query);
+  // How many messages have come that nobody can read.
+  unsigned unreadable() const { return first_.sockets.unreadable() + others_.sockets.unreadable(); }
   // Ends all questions.
   void close();
 
@@ -97,6 +100,7 @@ class Channel {
   struct Asker {
     Channel* owner;
     ares_channel channel = nullptr;
+    Sockets sockets{};
   };
 
   static void on_answer(void* query, int status, int timeouts, unsigned char* bytes, int size);
@@ -155,7 +159,9 @@ int Channel::open_asker(Asker* asker, ares_options options, int flags,
   options.sock_state_cb_data = asker;
   int mask = ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS;
   int status = ares_init_options(&asker->channel, &options, mask);
-  if (status != ARES_SUCCESS || servers->empty()) return status;
+  if (status != ARES_SUCCESS) return status;
+  asker->sockets.serve(asker->channel);
+  if (servers->empty()) return status;
   return ares_set_servers_ports(asker->channel, servers->data());
 }
 
@@ -242,8 +248,8 @@ void Channel::on_answer(void* arg, int status, int /*timeouts*/, unsigned char* 
     ares_query(self->others_.channel, q->name.c_str(), 1, q->type, on_answer, q);
     return;
   }
-  bool nobody_knows = status == ARES_ECONNREFUSED && q->first_status != ARES_SUCCESS;
-  q->status = nobody_knows ? q->first_status : status;
+  q->status = status;
+  if (status == ARES_ECONNREFUSED && q->first_status != ARES_SUCCESS) q->status = q->first_status;
   if (bytes && q->is_wanted) {
     q->answer.assign(reinterpret_cast<char*>(bytes), static_cast<std::size_t>(size));
   }
@@ -285,7 +291,10 @@ void Channel::process(Asker* asker, ares_socket_t readable, ares_socket_t writab
 void Channel::after_answers() {
   if (!is_open()) return;
   send_waiting(kAtOnce - sent_);
-  if (sent_ == 0) uv_timer_stop(timer_.get());
+  if (sent_ > 0) return;
+  uv_timer_stop(timer_.get());
+  first_.sockets.forget();
+  others_.sockets.forget();
 }
 
 // Looking for the next deadline goes through all questions, so it is done when the timer has fired
@@ -369,6 +378,12 @@ int query(lua_State* L) {
   return rille_park(L, waiter);
 }
 
+// channel:unreadable() -> how many messages have come that nobody can read
+int unreadable(lua_State* L) {
+  lua_pushinteger(L, static_cast<lua_Integer>(check_channel(L)->unreadable()));
+  return 1;
+}
+
 int close_channel(lua_State* L) {
   check_channel(L)->close();
   return 0;
@@ -421,8 +436,10 @@ int arpa(lua_State* L) {
   return 1;
 }
 
-const rille_reg kMethods[] = {
-    {"query", query, RILLE_WAITS}, {"close", close_channel, 0}, {nullptr, nullptr, 0}};
+const rille_reg kMethods[] = {{"query", query, RILLE_WAITS},
+                              {"unreadable", unreadable, 0},
+                              {"close", close_channel, 0},
+                              {nullptr, nullptr, 0}};
 
 const rille_reg kFunctions[] = {{"channel", new_channel, 0},
                                 {"is_server", is_server, 0},

@@ -15,6 +15,7 @@ local TYPES = {
 local DEFAULT_TIMEOUT, LONGEST_TIMEOUT = 10, 3600
 local DEFAULT_TRIES, MOST_TRIES = 3, 10
 
+local BADRESP = 10 -- c-ares's number
 local TEXTS = {
   ENOTFOUND = "no such domain name",
   ENODATA = "the name has no record of this type",
@@ -88,20 +89,27 @@ local function check_question(name, kind, called)
   return kind
 end
 
+local function raise(code, number, name)
+  local text = TEXTS[code] or "the question failed"
+  error(errors.os_error(code, number, text, "dns", nil, nil, name), 0)
+end
+
 local function query(_, channel, name, kind) return channel:query(name, kind) end
 
 -- The name comes first: it is what a report about this wait shows.
 local function ask(name, kind, channel, seconds)
   local question = kind == "PTR" and binding.arpa(name) or name
+  local unreadable = channel:unreadable()
   local in_time, list, code, number = move_on_after(seconds, query, channel, question, TYPES[kind])
   if list then return list end
   if not in_time or code == "ETIMEOUT" then
+    -- Servers have said something, if nothing that can be understood.
+    if channel:unreadable() ~= unreadable then raise("EBADRESP", BADRESP, name) end
     errors._raise("TimeoutError", "no name server has answered in time: dns " .. name,
       { syscall = "dns", address = name })
   end
   if code == "EDESTRUCTION" then errors._raise("InvalidStateError", "the Resolver is closed") end
-  error(errors.os_error(code, number, TEXTS[code] or "the question failed", "dns", nil, nil, name),
-    0)
+  raise(code, number, name)
 end
 report.describe(ask, function(name) return "dns: " .. name end)
 

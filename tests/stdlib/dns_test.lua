@@ -236,6 +236,21 @@ test("a damaged answer is EBADRESP", function()
   end
 end)
 
+test("a message that is no answer at all is EBADRESP", function()
+  local r = resolver(serve())
+  for _, label in ipairs { "babble", "zeros", "mirror", "stump", "headless" } do
+    test.eq(code_of(r.resolve, r, label .. ".test"), "EBADRESP", label)
+  end
+  local hasty = resolver(serve(), { timeout = 0.1 })
+  test.eq(code_of(hasty.resolve, hasty, "gibberish.test"), "EBADRESP") -- when the time is over
+  test.eq(code_of(hasty.resolve, hasty, "silent.test"), "TimeoutError")
+end)
+
+test("an error without the question in it is told", function()
+  local r = resolver(serve())
+  test.eq(code_of(r.resolve, r, "bare.test"), "EREFUSED")
+end)
+
 test("arbitrary bytes in an answer are an error or records, and never a crash", function()
   local r = resolver(serve())
   local kinds = { "A", "AAAA", "CNAME", "NS", "PTR", "TXT", "MX", "SRV", "CAA" }
@@ -495,7 +510,7 @@ test("questions and lookups can be cancelled everywhere", function()
     timeout = 0.02 })
   local before = raw.open_files()
   cancel_everywhere {
-    patience = 200,
+    patience = 2000,
     body = function()
       local others = async.spawn(r.resolve, r, "all.test", "TXT")
       assert(#r:resolve "big.test" == 1000)

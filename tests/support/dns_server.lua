@@ -151,6 +151,17 @@ answers.random = function(q)
   return reply(q.id, 0, q.question, bytes, math.random(1, 4))
 end
 
+-- No answers, but from the server and with the right id.
+answers.babble = function(q) return q.id .. ("\255"):rep(20) end
+answers.zeros = function(q) return q.id .. ("\0"):rep(20) end
+answers.mirror = function(q) return q.id .. "\1\0\0\1\0\0\0\0\0\0" .. q.question end
+answers.stump = function(q) return q.id .. "\129" end
+answers.headless = function(q) return q.id .. "\129\128\0\1\0\1\0\0\0\0\5ab" end
+-- An error without the question.
+answers.bare = function(q) return q.id .. "\129\133" .. ("\0"):rep(8) end
+-- Nothing that tells of which question it is.
+answers.gibberish = function() return "what?" end
+
 -- Not answers to the question at all, then the real one.
 local function after(wrong)
   return function(q)
