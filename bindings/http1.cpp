@@ -67,7 +67,7 @@ int is_token(lua_State* L) {
 
 const rille_reg kFunctions[] = {{"first_line", first_line, 0}, {"fields", fields, 0},
                                 {"unescape", unescape, 0},     {"reason", reason, 0},
-                                {"is_token", is_token, 0},     {"listen", listen, 0},
+                                {"is_token", is_token, 0},     {"server", make_server, 0},
                                 {"client", make_client, 0},    {nullptr, nullptr, 0}};
 
 }  // namespace

@@ -141,6 +141,9 @@ bool is_token(std::string_view text) {
 const llhttp_settings_t Parser::kSettings = [] {
   llhttp_settings_t s;
   llhttp_settings_init(&s);
+  s.on_header_field = on_field;
+  s.on_header_value = on_value;
+  s.on_header_value_complete = on_value_complete;
   s.on_headers_complete = on_headers_complete;
   s.on_body = on_body;
   s.on_message_complete = on_message_complete;
@@ -158,6 +161,8 @@ void Parser::next() {
   } else {
     body_.clear();
   }
+  if (!trailers_.empty()) trailers_.clear();
+  body_limit_ = limits_.body_bytes;
   received_ = framing_ = length_ = 0;
   start_ = line_ = scanned_ = lines_ = 0;
   blank_lines_ = hosts_ = 0;
@@ -396,10 +401,40 @@ int Parser::on_headers_complete(llhttp_t* p) {
   return self->no_body_ || bodiless ? 1 : 0;
 }
 
+int Parser::on_field(llhttp_t* p, const char* text, std::size_t size) {
+  auto* self = static_cast<Parser*>(p->data);
+  if (self->state_ == kBody) self->add_trailer({text, size}, false);
+  return self->state_ == kFailed ? HPE_USER : 0;
+}
+
+int Parser::on_value(llhttp_t* p, const char* text, std::size_t size) {
+  auto* self = static_cast<Parser*>(p->data);
+  if (self->state_ == kBody) self->add_trailer({text, size}, true);
+  return self->state_ == kFailed ? HPE_USER : 0;
+}
+
+int Parser::on_value_complete(llhttp_t* p) {
+  auto* self = static_cast<Parser*>(p->data);
+  // An empty one has no bytes to tell of.
+  if (self->state_ == kBody) self->add_trailer({}, true);
+  return 0;
+}
+
+// Names and values may come in pieces.
+void Parser::add_trailer(std::string_view text, bool is_value) {
+  bool has_both = trailers_.size() % 2 == 0;
+  if (limits_.headers > 0 && trailers_.size() / 2 >= limits_.headers && !is_value && has_both) {
+    fail(431, "too many trailer fields");
+    return;
+  }
+  if (is_value != has_both) trailers_.emplace_back();
+  trailers_.back().append(text);
+}
+
 int Parser::on_body(llhttp_t* p, const char* data, std::size_t size) {
   auto* self = static_cast<Parser*>(p->data);
   self->received_ += size;
-  if (self->limits_.body_bytes > 0 && self->received_ > self->limits_.body_bytes) {
+  if (self->body_limit_ > 0 && self->received_ > self->body_limit_) {
     self->fail(413, "body too large");
     return HPE_USER;
   }
@@ -438,6 +473,11 @@ std::size_t Parser::feed_body(const char* data, std::size_t size) {
 bool Parser::finish() {
   if (state_ == kBody && llhttp_finish(&llhttp_) == HPE_PAUSED) return is_complete();
   return state_ == kComplete;
+}
+
+bool Parser::limit_body(std::uint64_t bytes) {
+  body_limit_ = bytes;
+  return bytes == 0 || (length_ <= bytes && received_ <= bytes);
 }
 
 void Parser::discard_body() {
@@ -618,10 +658,14 @@ void append(std::string* out, const ResponseHead& head) {
   if (!head.content_type.empty()) {
     out->append("Content-Type: ").append(head.content_type).append("\r\n");
   }
-  if (may_have_body(head.status)) {
+  if (!may_have_body(head.status)) {
+    // Neither has a place here.
+  } else if (head.framing == ResponseHead::kLength) {
     out->append("Content-Length: ");
     append_number(out, head.length);
     out->append("\r\n");
+  } else if (head.framing == ResponseHead::kChunked) {
+    out->append("Transfer-Encoding: chunked\r\n");
   }
   out->append(head.date);
   if (!head.connection.empty()) {

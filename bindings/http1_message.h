@@ -9,6 +9,7 @@
 #include <ctime>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace rille::http1 {
 
@@ -51,6 +52,8 @@ class Parser {
   // First line, header fields and the empty line, as they came.
   const std::string& head() const { return head_; }
   std::string& body() { return body_; }
+  // What came behind a chunked body: names and values in turn.
+  const std::vector<std::string>& trailers() const { return trailers_; }
   std::uint64_t body_received() const { return received_; }
 
   // Of a message whose head is there.
@@ -62,6 +65,9 @@ class Parser {
   bool is_head_request() const { return head_request_; }
   int status() const { return llhttp_.status_code; }
 
+  // What this message's body may have at most, in the place of what the limits say; 0: anything.
+  // False if it is known to be larger.
+  bool limit_body(std::uint64_t bytes);
   // The body's bytes are not kept from here on.
   void discard_body();
   // A response to HEAD has no body, whatever its head says.
@@ -84,6 +90,10 @@ class Parser {
   bool fail_head(llhttp_errno_t error);
 
   static int on_headers_complete(llhttp_t* p);
+  static int on_field(llhttp_t* p, const char* text, std::size_t size);
+  static int on_value(llhttp_t* p, const char* text, std::size_t size);
+  static int on_value_complete(llhttp_t* p);
+  void add_trailer(std::string_view text, bool is_value);
   static int on_body(llhttp_t* p, const char* data, std::size_t size);
   static int on_message_complete(llhttp_t* p);
   static const llhttp_settings_t kSettings;
@@ -93,6 +103,8 @@ class Parser {
   llhttp_type_t type_;
   std::string head_;
   std::string body_;
+  std::vector<std::string> trailers_;
+  std::uint64_t body_limit_ = 0;
   std::uint64_t received_ = 0;  // of the body
   std::uint64_t framing_ = 0;   // what chunks need besides
   std::uint64_t length_ = 0;
@@ -140,6 +152,7 @@ struct ResponseHead {
   std::string_view fields;        // further ones, each with its CR LF
   std::uint64_t length = 0;
   std::string_view connection;  // none if empty
+  enum Framing : std::uint8_t { kLength, kChunked, kToEnd } framing = kLength;
 };
 
 void append(std::string* out, const ResponseHead& head);

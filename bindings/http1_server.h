@@ -1,4 +1,4 @@
-// The server's side of HTTP/1: accepting connections, cutting them into requests, answering.
+// The server's side of HTTP/1: cutting connections into requests, answering.
 //
 // A connection belongs to a task, which asks for the next request, answers it, and so on. Requests
 // are parsed as their bytes arrive, in the callbacks of the loop, so the task sleeps once for a
@@ -6,15 +6,13 @@
 // too long, is answered here; the task never hears of it.
 #pragma once
 
-#include <sys/socket.h>
-
 #include <cstdint>
-#include <deque>
 #include <lua.hpp>
 #include <memory>
 #include <string>
 
 #include "http1_message.h"
+#include "stream.h"
 #include "transport.h"
 #include "wait_point.h"
 
@@ -22,7 +20,7 @@ namespace rille::http1 {
 
 struct ServerOptions {
   Limits limits;
-  std::size_t connections = 10000;  // 0: any number
+  std::uint64_t requests = 0;       // on a connection; 0: any number
   std::uint64_t header_ms = 10000;  // 0: as long as it takes
   std::uint64_t body_ms = 30000;
   std::uint64_t idle_ms = 60000;
@@ -31,53 +29,40 @@ struct ServerOptions {
 
 class Connection;
 
-// Shared by the server's object in Lua and its connections, whichever is collected last.
-class Server : public std::enable_shared_from_this<Server> {
+// What the connections of a server have in common: limits, the clock, memory. Shared by the
+// server's object in Lua and its connections, whichever is collected last.
+class Server {
  public:
-  Server(uv_loop_t* loop, const ServerOptions& options, char* space);
-  ~Server();
+  Server(uv_loop_t* loop, const ServerOptions& options);
 
-  int listen(const sockaddr_storage& address, int backlog, const char** syscall);
-  int port() const;  // REQUIRES: not stopped
-
-  // Waits for a connection: nil and the connection, or nil and nil once the server has stopped.
-  int accept(lua_State* L);
-
-  // Takes no more connections; those in the kernel's backlog are reset.
-  void stop();
-  // The same, and whoever has been accepted and not taken is turned away.
-  void abandon();
+  // Connections that end from now on are not given much time for it.
+  void stop() { is_stopped_ = true; }
 
   const ServerOptions& options() const { return options_; }
 
  private:
   friend class Connection;
 
-  void take();
   void join(Connection* c);
   void leave(Connection* c);
   void watch(std::uint64_t deadline);
   void tick();
-  static int push_connection(lua_State* L, void* self);
 
   ServerOptions options_;
-  StreamHandle listener_;
   Handle<uv_timer_t> timer_;
-  std::deque<std::unique_ptr<Connection>> accepted_;
-  WaitPoint acceptor_;
   Connection* first_ = nullptr;  // all that are open
-  std::size_t open_ = 0;
-  bool held_back_ = false;  // a connection waits for another one to end
   std::uint64_t due_ = UINT64_MAX;
   std::uint64_t last_tick_ = 0;
   DateField date_;
   std::string out_;  // for putting a response together
-  char* space_;      // for bytes that arrive
+  bool is_stopped_ = false;
 };
 
 class Connection final : Transport::Sink {
  public:
-  Connection(std::shared_ptr<Server> server, StreamHandle handle);
+  // `peer` is its address, as text.
+  Connection(std::shared_ptr<Server> server, std::unique_ptr<Transport> transport,
+             std::string peer);
   ~Connection();
 
   // Waits for a request: nil and its head, or nil and nil when there are no more.
@@ -87,19 +72,53 @@ class Connection final : Transport::Sink {
   // nil and nil once the request has been answered.
   int read_body(lua_State* L, std::size_t most);
 
-  // Answers the request, and waits if the peer is slow to take it.
+  // Waits for more of the body: nil and what has come; nil, "" at its end; else as read_body.
+  int read_chunk(lua_State* L);
+
+  // What the body of this request may have at most, as for Parser; false if it is larger.
+  bool limit_body(std::uint64_t bytes) { return parser_.limit_body(bytes); }
+  // True if the request has one.
+  bool has_body() const { return parser_.is_chunked() || parser_.content_length() > 0; }
+  const std::vector<std::string>& trailers() const { return parser_.trailers(); }
+
+  // Answers the request, and waits if the peer is slow to take it. nil and false: it has gone.
   enum Flag { kClose = 1, kNoDate = 2 };
   int respond(lua_State* L, const ResponseHead& head, std::string_view body, int flags);
+
+  // The same in parts. `start` takes the head, with a length of the body or without; it goes out
+  // with the first bytes of the body or by `flush`, and until then `take_back` undoes it (false if
+  // it is too late). True if the response has a body.
+  bool start(const ResponseHead& head, int flags);
+  bool take_back();
+  void flush();
+
+  // Sends a part of the body, and waits if the peer is slow. nil and true; nil and false if the
+  // peer has gone, or takes no more than what was announced.
+  int send(lua_State* L, std::string_view data);
+
+  // Ends the response; false if the body is shorter than was announced.
+  bool finish(std::string_view trailers);
+
+  // Waits until the peer has gone: nil and whether it has only ended its side; nil and nil once
+  // the connection is closed.
+  int wait_end(lua_State* L);
+
+  bool has_ended() const { return ended_ || state_ == kClosed; }
+
+  // Answers with 101 and these fields, and hands the connection over: nil, a Stream.
+  int upgrade(lua_State* L, std::string_view fields);
 
   // No further request is taken; the one in progress is still answered.
   void drain();
   void close();
+  // The same, and the peer must not take what it has got for all of the response.
+  void cut();
 
-  // The peer's IP address.
-  const std::string& remote() const { return remote_; }
+  const std::string& peer() const { return peer_; }
 
  private:
   friend class Server;
+  struct Sending;
 
   enum State : std::uint8_t {
     kReading,    // for a request to come
@@ -124,19 +143,36 @@ class Connection final : Transport::Sink {
   void go_on_reading();
   void hold_back();
   bool answers_close(int flags);
-  static int push_request(lua_State* L, void* self);
-  static int push_body(lua_State* L, void* self);
+  bool is_body_known(std::size_t most) const;
+  void expect_body(std::uint64_t ms);
+  int push_fault(lua_State* L, std::size_t most);
   int push_body(lua_State* L);
+  int push_chunk(lua_State* L);
+  int write(lua_State* L, const uv_buf_t* buffers, unsigned count);
+  int wait_for_write(lua_State* L, std::string rest);
+  void put_out(std::string_view data);
+  std::uint64_t now() const { return uv_now(server_->timer_->loop); }
+
+  static int push_request(lua_State* L, void* self);
+  static int push_end(lua_State* L, void* self);
 
   std::shared_ptr<Server> server_;
   std::unique_ptr<Transport> transport_;
   Parser parser_;
   std::string input_;       // came before its time
   std::size_t parsed_ = 0;  // of it
-  std::string remote_;
+  std::string peer_;
+  std::string head_;  // of a response that has been started and not been sent
   WaitPoint request_point_;
-  WaitPoint body_point_;        // mostly the same task's, but a handler may share its request
+  WaitPoint body_point_;  // mostly the same task's, but a handler may share its request
+  WaitPoint end_point_;
+  Sending* sending_ = nullptr;  // the write or shutdown that the peer is slow to take
   std::uint64_t deadline_ = 0;  // 0: none
+  std::uint64_t left_ = 0;      // of the length that was announced
+  std::uint64_t requests_ = 0;
+  std::uint64_t body_since_ = 0;   // when waiting for it began
+  std::uint64_t body_waited_ = 0;  // before that, for other parts of it
+  std::size_t pending_ = 0;        // bytes, when the deadline for writing was set
   std::size_t most_body_ = 0;
   unsigned answered_ = 0;  // how many requests
   unsigned waiting_ = 0;   // what it was when the body was asked for
@@ -146,14 +182,19 @@ class Connection final : Transport::Sink {
   Connection* next_ = nullptr;
   Connection* prev_ = nullptr;
   State state_ = kReading;
-  bool closing_ = false;  // after this request
-  bool ended_ = false;    // the peer sends no more
-  bool held_ = false;     // reading pauses
-  bool writing_ = false;  // and waits for the peer
+  ResponseHead::Framing framing_ = ResponseHead::kLength;
+  bool closing_ = false;     // after this request
+  bool ended_ = false;       // the peer sends no more
+  bool broken_ = false;      // nor does it take anything
+  bool held_ = false;        // reading pauses
+  bool started_ = false;     // the response has been started, and not been finished
+  bool begun_ = false;       // something of it has gone out
+  bool sends_body_ = false;  // of a response that has been started
+  bool closes_ = false;      // the connection ends with it
 };
 
-// listen(ip, port, options) -> server. Every option is there, 0 for no limit.
-int listen(lua_State* L);
+// server(options) -> what connections are made with. Every option is there, 0 for no limit.
+int make_server(lua_State* L);
 
 // Makes the classes of servers and connections.
 void define_server(lua_State* L);

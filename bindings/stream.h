@@ -42,6 +42,16 @@ class Stream final : Transport::Sink {
   std::unique_ptr<Transport> release();
   void set_transport(std::unique_ptr<Transport> transport) { transport_ = std::move(transport); }
 
+  // Bytes that have come and that the transport does not know of: they are read before others.
+  void put_back(std::string input) { input_ = std::move(input); }
+  // Takes out what has come and nobody has read.
+  std::string take_input() {
+    std::string input(this->input());
+    taken_ = 0;
+    input_.clear();
+    return input;
+  }
+
   // Ends the stream at once; who waits in it is woken with InvalidStateError.
   void close() { detach(); }
 
@@ -50,7 +60,7 @@ class Stream final : Transport::Sink {
   struct Request;
   struct Reader;
   struct Write;
-  struct Taking;
+  struct Spares;
   friend struct StreamMethods;
 
   void received(const char* data, std::size_t size) override;
@@ -69,9 +79,11 @@ class Stream final : Transport::Sink {
   std::string name_;
   std::string input_;
   std::size_t taken_ = 0;        // of it
+  Spares* spares_ = nullptr;     // buffers for it, once something is read
   Failure end_;                  // why nothing more comes, once that is so
   std::deque<Reader*> readers_;  // the first one's turn it is
   std::vector<Write*> writes_;   // those in progress
+  std::size_t at_once_ = 0;      // bytes written without a wait
   bool reading_ = false;
   bool shut_down_ = false;
   bool accepted_;

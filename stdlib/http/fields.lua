@@ -113,6 +113,55 @@ function M.parse_parameters(text)
   return M.parameters(list)
 end
 
+--- Reads what a Cookie field holds. Of several with one name the first counts: it has the longest
+-- path.
+---@param text string
+---@return table<string, string>
+-- Source: RFC 6265, section 5.4.
+function M.parse_cookies(text)
+  local cookies = {}
+  for pair in text:gmatch "[^;]+" do
+    local name, value = pair:match "^%s*([^=%s]+)%s*=%s*(.-)%s*$"
+    if name and cookies[name] == nil then
+      cookies[name] = value:match '^"(.*)"$' or value
+    end
+  end
+  return cookies
+end
+
+-- Browsers write what would end a quoted text in their own way.
+local ESCAPES = { ["%22"] = '"', ["%0D"] = "\r", ["%0A"] = "\n" }
+
+--- A parameter of a field's value, as in `form-data; name="x"`.
+---@param text string
+---@param wanted string  its name, in lower case
+---@return string?
+-- Source: RFC 9110, section 5.6.6.
+function M.parameter(text, wanted)
+  local at = find(text, ";", 1, true)
+  while at do
+    local name, first = text:match("^;%s*([^=;%s]+)%s*=%s*()", at)
+    if not name then
+      at = find(text, ";", at + 1, true)
+    else
+      local value
+      if text:byte(first) == 34 then
+        local last = first + 1
+        while last <= #text and text:byte(last) ~= 34 do
+          last = last + (text:byte(last) == 92 and 2 or 1)
+        end
+        value = text:sub(first + 1, last - 1):gsub('\\([\\"])', "%1"):gsub("%%%x%x", ESCAPES)
+        at = find(text, ";", last, true)
+      else
+        value = text:match("^[^;%s]*", first)
+        at = find(text, ";", first, true)
+      end
+      if lower(name) == wanted then return value end
+    end
+  end
+  return nil
+end
+
 -- ---- to be sent ---------------------------------------------------------------------------------
 
 local function describe(value)
@@ -125,27 +174,29 @@ local function visit_values(name, value, visit)
   for i = 1, #value do visit(name, value[i]) end
 end
 
--- Calls visit(name, value) for all of a map, sorted by name, or a list of pairs.
+-- Calls visit(name, value) for all of a map, sorted by name, or a list of pairs; of a list to which
+-- somebody has added names, for both.
 local function each(given, what, visit)
   if type(given) ~= "table" then
     error(("%s: table expected, got %s"):format(what, type(given)), 0)
   end
-  if given[1] ~= nil then
-    for i = 1, #given do
-      local pair = given[i]
-      if type(pair) ~= "table" then
-        error(("%s: entry %d is no pair { name, value }"):format(what, i), 0)
-      end
-      visit_values(pair[1], pair[2], visit)
+  local listed = #given
+  for i = 1, listed do
+    local pair = given[i]
+    if type(pair) ~= "table" then
+      error(("%s: entry %d is no pair { name, value }"):format(what, i), 0)
     end
-    return
+    visit_values(pair[1], pair[2], visit)
   end
   local names = {}
   for name in pairs(given) do
-    if type(name) ~= "string" then
-      error(("%s: a name is %s"):format(what, describe(name)), 0)
+    local is_listed = type(name) == "number" and name >= 1 and name <= listed
+    if not is_listed then
+      if type(name) ~= "string" then
+        error(("%s: a name is %s"):format(what, describe(name)), 0)
+      end
+      names[#names + 1] = name
     end
-    names[#names + 1] = name
   end
   table.sort(names)
   for _, name in ipairs(names) do visit_values(name, given[name], visit) end

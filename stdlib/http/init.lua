@@ -1,6 +1,6 @@
 --- rille.http: a client and a server of HTTP/1.1.
 local client = require "rille.http.client"
-local answer = require "rille.http.answer"
+local response = require "rille.http.response"
 
 return {
   get = client.get,
@@ -11,7 +11,9 @@ return {
   head = client.head,
   options = client.options,
   request = client.request,
-  serve = require "rille.http.server",
-  response = answer.response,
-  abort = answer.abort,
+  Session = client.Session,
+  serve = require("rille.http.server").serve,
+  response = response.response,
+  redirect = response.redirect,
+  abort = response.abort,
 }

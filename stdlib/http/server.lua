@@ -2,176 +2,186 @@
 local async = require "rille.async"
 local http1 = require "rille.core.http1"
 local tcp = require "rille.core.tcp"
+local core = require "rille.core.scheduler"
+local net = require "rille.net"
 local task = require "rille.core.task"
 local report = require "rille.core.report"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
-local answer = require "rille.http.answer"
-local request = require "rille.http.request"
-local address_of = require("rille.net.resolve").address
+local options_of = require "rille.http.server_options"
+local serve_connection = require("rille.http.connection").serve
 
 local xpcall = require("rille.core.protect").xpcall
 local shielded = require("rille.async.cleanup").shielded
-local keep_trace, rethrow = task.keep_trace, task.rethrow
-local getmetatable, setmetatable, type, pairs = getmetatable, setmetatable, type, pairs
-local traceback = debug.traceback
-local Request, ANSWERED, TEXT = request.meta, request.ANSWERED, answer.TEXT
+local keep_trace, rethrow, raise = task.keep_trace, task.rethrow, task.raise
+local setmetatable, pairs, tostring, type = setmetatable, pairs, tostring, type
+local accept = tcp.accept
 
--- ---- one request --------------------------------------------------------------------------------
+core.transparent[accept] = true
 
--- An error that is no object keeps its traceback in one of these.
-local Raised = {}
-
-local function note_traceback(e)
-  if errors.is_error(e) or getmetatable(e) == errors._Cancelled then return e end
-  return setmetatable({ value = e, stack = traceback("", 2) }, Raised)
-end
-
-local function report_error(req, e)
-  local trace
-  if getmetatable(e) == Raised then
-    trace, e = { stack = e.stack }, e.value
-  else
-    trace = rawget(e, "_trace")
-  end
-  report.report {
-    message = ("error in the handler of %s %s"):format(req.method, req.target), error = e,
-    task = task.current(), traceback = trace and errors._render(trace) or nil,
-  }
-end
-
-local function internal_error(conn)
-  return conn:respond(500, http1.reason(500), TEXT)
-end
-
--- Sends what resolve(...) makes of it, or a 500 if that is nothing that can be sent.
-local function send(conn, req, resolve, ...)
-  local ok, status, body, content_type, lines, flags = xpcall(resolve, note_traceback, ...)
-  if not ok then
-    report_error(req, status)
-    return internal_error(conn)
-  end
-  if not status then return false end
-  conn:respond(status, body, content_type, lines, flags)
-  return true
-end
-
-local function fail(conn, req, e)
-  if getmetatable(e) == errors._Cancelled and task.is_live(e) then error(e, 0) end
-  if errors.is(e, "HTTPError") and send(conn, req, answer.resolve_error, e) ~= false then return end
-  report_error(req, e)
-  internal_error(conn)
-end
-
--- What a connection's task runs.
-local function serve_connection(server, conn)
-  local handler, most = server._handler, server._most
-  local me = task.current()
-  local environment = me[5]
-  while true do
-    local head = conn:next()
-    if not head then return end
-    local req = setmetatable({ conn, head, most, false }, Request)
-    local ok, a, b, c = xpcall(handler, note_traceback, req)
-    if ok and b == nil and type(a) == "string" then
-      conn:respond(200, a, TEXT)
-    elseif ok then
-      send(conn, req, answer.resolve, a, b, c)
-    else
-      fail(conn, req, a)
-    end
-    req[ANSWERED] = true
-    -- Context variables that a handler has set are those of its request.
-    me[5] = environment
-  end
-end
-
-report.describe(serve_connection, function() return "a request, or for one to be sent" end)
-
--- ---- the server ---------------------------------------------------------------------------------
+-- Without descriptors nothing can be accepted; that may change at any time.
+local STARVED_PAUSE = 0.05
+local STARVED = { EMFILE = true, ENFILE = true, ENOBUFS = true, ENOMEM = true }
 
 ---@class Server
----@field host string
----@field port integer
-local Server = {}
+---@field host string?  an IP address
+---@field port integer?
+---@field path string?  of a Unix socket
+local Server = { __name = "Server" }
 Server.__index = Server
-Server.__name = "Server"
 
-local function busy(self, own)
-  local others = self._count - (own and self._connections[own] and 1 or 0)
-  return others > 0 or not self._acceptor:done()
+-- ---- connections --------------------------------------------------------------------------------
+
+-- What is open of one connection: `link` is the stream, then what speaks HTTP over it.
+local function serve_stream(self, entry)
+  local stream, tls = entry.link, self._tls
+  if tls then
+    local handshake = require "rille.tls.stream"
+    local ok, e = xpcall(handshake.handshake, keep_trace, stream)
+    if not ok then
+      -- Whoever only looks at the port, or speaks no TLS, is nothing to report.
+      if errors.is(e, "TLSError") or errors.is(e, "OSError") or self._closing then return end
+      rethrow(e)
+    end
+  end
+  -- With HTTP/2 it is decided here, by what ALPN has chosen, who takes the stream.
+  local conn = self._core:open(stream)
+  entry.link = conn
+  self._entries[conn] = entry
+  if self._closing then conn:drain() end
+  return serve_connection(self._settings, conn)
 end
 
-local function changed(self)
+function Server:child_done(child)
+  local entry = self._children[child]
+  self._children[child] = nil
+  self._count = self._count - 1
+  if entry.upgraded then entry.upgraded:close() end
+  local conn = entry.link
+  self._entries[conn] = nil
+  conn:close()
+  if child[2] == 3 then
+    local e, x = child[3], child[10]
+    task.take(child)
+    report.report {
+      message = "error in a connection of the HTTP server", error = e, task = child,
+      traceback = x and x.trace and errors._render(x.trace) or nil,
+    }
+  end
   self._changed:set()
   self._changed:clear()
-  if not busy(self) then self._closed:set() end
 end
 
-local function connection_ended(self, child)
-  self._connections[child]:close()
-  self._connections[child] = nil
-  self._count = self._count - 1
-  local e = not child:cancelled() and child:error() or nil
-  -- A peer that goes away while it is sent to is nothing to speak of.
-  if e ~= nil and not (errors.is(e, "OSError") and e.syscall == "write") then
-    report.report { message = "error in a connection of the HTTP server", error = e, task = child,
-      traceback = child:traceback() }
-  end
-  changed(self)
+local function start(self, stream)
+  if self._tls then require("rille.tls.stream").server(stream, self._tls) end
+  local entry = { link = stream, upgraded = false, on_close = nil }
+  local child = task.spawn_for(self, serve_stream, self, entry)
+  child:set_name "HTTP connection"
+  entry.task = child
+  self._children[child] = entry
+  self._count = self._count + 1
+end
+
+-- A connection has changed to another protocol, and is a stream now.
+local function note_upgrade(self, conn, stream, on_close)
+  local entry = self._entries[conn]
+  entry.upgraded, entry.on_close = stream, on_close
+  if self._closing and on_close then async.call_soon(on_close, "the server is closed") end
 end
 
 local function accept_all(self)
-  local listener = self._listener
-  while true do
-    local conn = listener:accept()
-    if not conn then return end
-    if self._closing then conn:drain() end
-    local child = async.spawn(serve_connection, self, conn)
-    child:set_name "HTTP connection"
-    self._connections[child] = conn
-    self._count = self._count + 1
-    child:add_done_callback(self._connection_ended)
+  local binding, limit = self._listener._binding, self._settings.max_connections
+  while not self._closing do
+    if self._count >= limit then
+      self._changed:wait()
+    else
+      local err, stream = accept(binding)
+      if stream then
+        start(self, stream)
+      elseif err ~= nil then
+        if not (errors.is(err, "OSError") and STARVED[err.code]) then raise(err) end
+        async.sleep(STARVED_PAUSE)
+      end
+    end
   end
 end
 
-report.describe(accept_all, function() return "connections" end)
+report.describe(accept_all, function(self) return "connections on " .. tostring(self) end)
+
+-- ---- the end ------------------------------------------------------------------------------------
 
 local function stop(self)
   if self._closing then return end
   self._closing = true
-  self._listener:stop()
-  for _, conn in pairs(self._connections) do conn:drain() end
+  self._core:stop()
+  self._listener:close()
+  for _, entry in pairs(self._children) do
+    if entry.on_close then
+      local ok, e = xpcall(entry.on_close, keep_trace, "the server is closed")
+      if not ok then report.report { message = "error while the server is closed", error = e } end
+    elseif entry.link.drain then
+      entry.link:drain()
+    else
+      entry.link:close() -- in the middle of its handshake
+    end
+  end
+  self._changed:set()
+  self._changed:clear()
 end
 
 local function cancel_all(self, own)
-  for child in pairs(self._connections) do
+  for child in pairs(self._children) do
     if child ~= own then child:cancel "the server is closed" end
   end
 end
 
--- What the server's own task runs. It is cancelled with the program, or with what started it.
-local function serve(self)
-  local ok, e = xpcall(accept_all, keep_trace, self)
-  if ok then return end
-  stop(self)
-  cancel_all(self)
-  rethrow(e)
-end
-
-local function server_ended(self, acceptor)
-  if acceptor:cancelled() then
-    stop(self) -- it may have been cancelled before it began
-    cancel_all(self)
-  elseif acceptor:error() ~= nil then
-    report.report { message = "the HTTP server ended with an error", error = acceptor:error(),
-      task = acceptor, traceback = acceptor:traceback() }
-  end
-  changed(self)
-end
+-- How many connections there are besides the one whose task asks.
+local function others(self, own) return self._count - (own and self._children[own] and 1 or 0) end
 
 local function wait_for_others(_, self, own)
-  while busy(self, own) do self._changed:wait() end
+  while others(self, own) > 0 do self._changed:wait() end
+end
+
+local function run_hook(self, name)
+  local hook = self._hooks[name]
+  if not hook then return end
+  local ok, e = xpcall(hook, keep_trace)
+  if not ok then
+    report.report { message = ("error in the %s of the HTTP server"):format(name), error = e,
+      task = task.current() }
+  end
+end
+
+-- What the server's own task runs; the end of it is the end of the server.
+local function run(self)
+  local ok, e = xpcall(accept_all, keep_trace, self)
+  stop(self)
+  -- It is cancelled with the program, or with what started it; then there is no time to lose.
+  if not ok then cancel_all(self) end
+  shielded(run_hook, self, "shutdown")
+  if ok then
+    ok, e = xpcall(wait_for_others, keep_trace, nil, self)
+    if not ok then cancel_all(self) end
+  end
+  shielded(wait_for_others, nil, self)
+  shielded(run_hook, self, "cleanup")
+  if not ok then rethrow(e) end
+end
+
+local function server_ended(self, own)
+  if not own:cancelled() and own:error() ~= nil then
+    report.report { message = "the HTTP server ended with an error", error = own:error(),
+      task = own, traceback = own:traceback() }
+  elseif own:cancelled() then
+    stop(self) -- it may have been cancelled before it began
+  end
+  self._closed:set()
+end
+
+-- Within a handler, whose own request cannot end before this does, the others' end has to do.
+local function wait_for_end(_, self, own)
+  if own and self._children[own] then return wait_for_others(nil, self, own) end
+  self._closed:wait()
 end
 
 --- Closes the server: no further connections, idle ones are closed, requests in progress are
@@ -183,12 +193,12 @@ function Server:close(grace)
   grace = grace == nil and 10 or check.seconds(grace, 1, "close")
   local own = task.current()
   stop(self)
-  if not busy(self, own) then return end
-  local ok, e = xpcall(async.move_on_after, keep_trace, grace, wait_for_others, self, own)
+  if self._closed:is_set() then return end
+  local ok, e = xpcall(async.move_on_after, keep_trace, grace, wait_for_end, self, own)
   if ok and e then return end
   -- The time is over, or whoever called this is cancelled and has none.
   cancel_all(self, own)
-  shielded(wait_for_others, nil, self, own)
+  shielded(wait_for_end, nil, self, own)
   if not ok then rethrow(e) end
 end
 
@@ -196,81 +206,65 @@ end
 ---@async
 function Server:wait() self._closed:wait() end
 
-Server.__tostring = function(self)
-  return ("Server: %s"):format(tcp.address(self.host, self.port))
-end
+report.describe(Server.wait, function(self) return tostring(self) .. " to be closed" end)
 
--- ---- options ------------------------------------------------------------------------------------
+Server.__tostring = function(self) return "Server: " .. self._name end
 
--- With what they are when nothing is said; 0 or false switches a limit off.
-local LIMITS = {
-  max_header_bytes = 32768, max_headers = 100, max_target_bytes = 8192,
-  max_body_bytes = 16 * 1048576, max_collect_bytes = 1048576, max_connections = 10000,
-  header_timeout = 10, body_timeout = 30, idle_timeout = 60, write_timeout = 30,
-}
-local KNOWN = { handler = true, host = true, port = true }
-for name in pairs(LIMITS) do KNOWN[name] = true end
+-- ---- the beginning ------------------------------------------------------------------------------
 
-local function read_limits(options)
-  local limits = {}
-  for name, default in pairs(LIMITS) do
-    local value = options[name]
-    if value == nil then value = default end
-    if value == false or value == math.huge then value = 0 end
-    if type(value) ~= "number" or value ~= value or value < 0 then
-      check.bad(name, "serve", "number of at least 0, or false, expected, got "
-        .. (type(value) == "number" and tostring(value) or type(value)), 1)
-    end
-    limits[name] = value
-  end
-  return limits
-end
+local M = {}
 
-local function resolve_host(host)
-  if host == "*" then return "0.0.0.0" end
-  return (address_of(host))
+--- Starts a server with settings that are checked.
+---@param settings table  see rille.http.server_options; `handler`
+---@param hooks table  `shutdown`, called when the server begins to close, and `cleanup`, at its end
+---@param fn string  the name of the public function
+function M.start(settings, hooks, fn)
+  local tls = settings.tls
+  if tls then tls = require("rille.tls.stream").context(tls, "server", fn) end
+  local self = setmetatable({
+    _settings = settings, _hooks = hooks, _tls = tls, _children = {}, _entries = {}, _count = 0,
+    _closing = false, _changed = async.Event(), _closed = async.Event(),
+    _core = http1.server(settings),
+  }, Server)
+  settings.upgraded = function(...) return note_upgrade(self, ...) end
+  self._listener = net.listen {
+    host = settings.host, port = settings.port, path = settings.path,
+    reuse_port = settings.reuse_port or nil,
+  }
+  local where = self._listener:address()
+  self.host, self.port, self.path = where.host, where.port, where.path
+  self._name = tostring(where)
+  self._task = async.spawn(run, self)
+  self._task:set_name "HTTP server"
+  self._task:add_done_callback(function(own) server_ended(self, own) end)
+  return self
 end
 
 --- Starts a server; when this returns, it listens.
 ---@async
----@param options table  `handler`: function(req) that returns a status, a body, a response, or
--- `status, body [, headers]`; `host` ("127.0.0.1"; "*" for all), `port` (any if nil or 0), and the
--- limits that stand above
+---@param options table  `handler`: function(req) that returns a status, a body, a response, a table
+-- (sent as JSON), or `status, body [, headers]`; `host` ("127.0.0.1"; "*" for all) and `port` (any
+-- if nil or 0), or `path` of a Unix socket; `tls`; limits, of which 0 or false switches one off:
+-- `max_header_bytes` (32768), `max_headers` (100), `max_target_bytes` (8192), `max_body_bytes` (16
+-- MiB), `max_collect_bytes` (1 MiB), `max_connections` (10000), `max_requests` on a connection,
+-- `header_timeout` (10), `body_timeout` (30), `idle_timeout` (60), `write_timeout` (30),
+-- `handler_timeout`; `cancel_on_disconnect`: cancels a handler whose client has gone; `access_log`:
+-- true, or a function that gets a record; `reuse_port`; `trusted_proxies`: whose X-Forwarded fields
+-- count, see rille.http.proxies
 ---@return Server
--- Errors: OSError (EADDRINUSE, EACCES ...).
-return function(options)
-  options = check.options(check.table(options, 1, "serve"), KNOWN, 1, "serve")
+-- Errors: OSError (EADDRINUSE, EACCES ...), TLSError.
+function M.serve(options)
+  options = check.options(check.table(options, 1, "serve"), options_of.KNOWN, 1, "serve")
   local handler = options.handler
   if not check.is_callable(handler) then
     check.bad("handler", "serve", "function expected, got " .. type(handler))
   end
+  local settings = options_of.read(options, "serve")
+  settings.handler = handler
   if type(handler) ~= "function" then
-    local object = handler
-    handler = function(req) return object(req) end
+    settings.handler = function(req) return handler(req) end
   end
-  local host, port = options.host, options.port
-  if host == nil then host = "127.0.0.1" end
-  if port == nil then port = 0 end
-  if type(host) ~= "string" or host == "" or host:find("%z") then
-    check.bad("host", "serve", "name or address of a host expected, got "
-      .. (type(host) == "string" and "'" .. host:gsub("%z", "?") .. "'" or type(host)))
-  end
-  if type(port) ~= "number" or port % 1 ~= 0 or port < 0 or port > 65535 then
-    check.bad("port", "serve", "integer between 0 and 65535 expected, got " .. tostring(port))
-  end
-  local limits = read_limits(options)
-
-  local self = setmetatable({
-    host = resolve_host(host), _handler = handler,
-    _most = limits.max_collect_bytes == 0 and math.huge or limits.max_collect_bytes,
-    _connections = {}, _count = 0, _closing = false, _changed = async.Event(),
-    _closed = async.Event(),
-  }, Server)
-  self._listener = http1.listen(self.host, port, limits)
-  self.port = self._listener:port()
-  self._connection_ended = function(child) connection_ended(self, child) end
-  self._acceptor = async.spawn(serve, self)
-  self._acceptor:set_name "HTTP server"
-  self._acceptor:add_done_callback(function(acceptor) server_ended(self, acceptor) end)
-  return self
+  return M.start(settings, {}, "serve")
 end
+
+return M

@@ -316,7 +316,7 @@ test("a peer that does not read its answer is left in the end", function()
   end, { write_timeout = 0.05 })
   local peer = raw.connect(server.port):send(GET)
   answered:wait()
-  while next(server._connections) do async.sleep(0.005) end
+  while next(server._children) do async.sleep(0.005) end
   assert(#peer:read_until "never" < 20000000)
   test.eq(#test.reports(), 0)
 end)

@@ -85,7 +85,6 @@ test("what a handler may not return is a 500 that the log explains", function()
   end
   case "the handler returned nothing"
   case("a body cannot be of type boolean", true)
-  case("the handler returned a table, which would be sent as JSON; rille.json is not there yet", {})
   case("status 99 is not one between 200 and 599", 99)
   case("status 101 is not one between 200 and 599", 101)
   case("status 200.5 is not one between 200 and 599", 200.5)
@@ -459,7 +458,7 @@ test("serve names what is wrong with its options", function()
   test.blames_caller("got 1.5", function() http.serve { handler = ok, port = 1.5 } end)
   test.blames_caller("'host' to 'serve' (name or address of a host expected, got number)",
     function() http.serve { handler = ok, host = 1 } end)
-  test.blames_caller("expected, got 'a?b'",
+  test.blames_caller("expected, got 'a\\0b'",
     function() http.serve { handler = ok, host = "a\0b" } end)
   test.blames_caller("'idle_timeout' to 'serve' (number of at least 0, or false, expected, got -1)",
     function() http.serve { handler = ok, idle_timeout = -1 } end)
@@ -479,8 +478,8 @@ end)
 test("a port that is taken is an OSError that names it", function()
   local _, server = start(function() return 200 end)
   local e = test.raises("OSError", http.serve, { handler = function() end, port = server.port })
-  test.eq({ e.code, e.syscall, e.address }, { "EADDRINUSE", "listen", "127.0.0.1:" .. server.port })
-  test.eq(tostring(e), "OSError: address already in use: listen 127.0.0.1:" .. server.port)
+  test.eq({ e.code, e.syscall, e.address }, { "EADDRINUSE", "bind", "127.0.0.1:" .. server.port })
+  test.eq(tostring(e), "OSError: address already in use: bind 127.0.0.1:" .. server.port)
   e = test.raises("OSError", http.serve, { handler = function() end, host = "192.0.2.1" })
   test.eq({ e.code, e.syscall, e.address }, { "EADDRNOTAVAIL", "bind", "192.0.2.1:0" })
 end)

@@ -1,0 +1,196 @@
+--- Files as responses: conditions, ranges, and what tells versions apart. Reading goes through the
+-- pool of threads, in pieces, so that files may be larger than memory.
+local fs = require "rille.fs"
+local task = require "rille.core.task"
+local errors = require "rille.errors"
+local date = require "rille.http.date"
+local type_of = require "rille.http.types"
+
+local xpcall = require("rille.core.protect").xpcall
+local shielded = require("rille.async.cleanup").shielded
+local keep_trace, rethrow = task.keep_trace, task.rethrow
+local type, tonumber = type, tonumber
+local format, floor, min = string.format, math.floor, math.min
+
+local PIECE = 262144 -- bytes read at once
+
+local M = {}
+
+-- ---- conditions ---------------------------------------------------------------------------------
+
+-- A field among lines, by its name in lower case.
+local function field(lines, name)
+  local first, last = ("\n" .. lines):lower():find("\n" .. name:gsub("%-", "%%-") .. ":[^\r]*")
+  if not first then return nil end
+  return lines:sub(first + #name + 1, last - 1):match "^%s*(.-)%s*$"
+end
+
+-- Whether a list of tags names this one. Weakly: what is semantically the same is enough.
+local function names_tag(list, tag, weakly)
+  if list:match "^%s*%*%s*$" then return true end
+  for weak, found in list:gmatch '(W?/?)("[^"]*")' do
+    local is_strong = weak == "" and tag:sub(1, 2) ~= "W/"
+    if found == tag:gsub("^W/", "") and (weakly or is_strong) then return true end
+  end
+  return false
+end
+
+-- 412, 304, or nil if the request is to be performed.
+-- Source: RFC 9110, section 13.2.2.
+local function judge(req, tag, modified)
+  local headers = req.headers
+  local list = headers["if-match"]
+  if list then
+    if not names_tag(list, tag, false) then return 412 end
+  else
+    local since = headers["if-unmodified-since"]
+    since = since and date.parse(since)
+    if since and modified > since then return 412 end
+  end
+  list = headers["if-none-match"]
+  if list then
+    if names_tag(list, tag, true) then return 304 end
+  else
+    local since = headers["if-modified-since"]
+    since = since and date.parse(since)
+    if since and modified <= since then return 304 end
+  end
+  return nil
+end
+
+-- The part of a file that is asked for: first and last byte; false if there is none such; nil if
+-- all of it is meant.
+local function range_of(req, size, tag, modified)
+  local text = req.headers.range
+  if not text or req.method ~= "GET" then return nil end
+  local condition = req.headers["if-range"]
+  if condition then
+    local time = date.parse(condition)
+    if time then
+      if time ~= modified then return nil end
+    elseif condition ~= tag or tag:sub(1, 2) == "W/" then
+      return nil
+    end
+  end
+  local first, last = text:match "^%s*[bB][yY][tT][eE][sS]%s*=%s*(%d*)%s*%-%s*(%d*)%s*$"
+  -- Several ranges, and other units, may be answered with the whole.
+  if not first or first == "" and last == "" then return nil end
+  if first == "" then
+    local count = tonumber(last)
+    if count == 0 then return false end
+    return math.max(size - count, 0), size - 1
+  end
+  first, last = tonumber(first), last ~= "" and tonumber(last) or size - 1
+  if last < first and first < size then return nil end
+  if first >= size then return false end
+  return first, min(last, size - 1)
+end
+
+-- ---- sending ------------------------------------------------------------------------------------
+
+-- Sends `length` bytes from where the file stands; false if the peer has gone.
+local function send_piece_by_piece(conn, file, length)
+  while length > 0 do
+    local data = file:read(min(length, PIECE))
+    if not data then
+      error(format("the file '%s' became shorter while it was sent", file.path), 0)
+    end
+    length = length - #data
+    if not conn:send(data) then return false end
+  end
+  return true
+end
+
+local function not_found(path)
+  error(errors.new("HTTPError", "404 Not Found: '" .. path .. "'", { status = 404, _answer = {} }),
+    0)
+end
+
+-- Sends an open file; gives the status and how many bytes were sent.
+local function send(conn, req, status, file, content_type, lines, flags, type_path)
+  local stat = file:stat()
+  if stat.type ~= "file" then not_found(file.path) end
+  local size = stat.size
+  local modified = floor(stat.mtime)
+  local tag = field(lines, "etag")
+  if not tag then
+    tag = format('"%x-%x-%x"', size, modified, floor((stat.mtime - modified) * 1e6))
+    lines = lines .. "ETag: " .. tag .. "\r\n"
+  end
+  local given = field(lines, "last-modified")
+  if given then
+    modified = date.parse(given) or modified
+  else
+    lines = lines .. "Last-Modified: " .. date.format(modified) .. "\r\n"
+  end
+  local first, last = nil, nil
+  if status == 200 and (req.method == "GET" or req.method == "HEAD") then
+    local other = judge(req, tag, modified)
+    if other then
+      conn:respond(other, "", nil, lines, flags)
+      return other, 0
+    end
+    lines = lines .. "Accept-Ranges: bytes\r\n"
+    first, last = range_of(req, size, tag, modified)
+  end
+  if first == false then
+    conn:respond(416, "", nil, lines .. format("Content-Range: bytes */%d\r\n", size), flags)
+    return 416, 0
+  end
+  local length = size
+  if first then
+    status, length = 206, last - first + 1
+    lines = lines .. format("Content-Range: bytes %d-%d/%d\r\n", first, last, size)
+  end
+  if content_type == nil then content_type = type_of(type_path or file.path) end
+  local has_body = conn:start(status, length, content_type, lines, flags)
+  local sent = 0
+  if has_body and length > 0 then
+    file:seek("set", first or 0)
+    if not send_piece_by_piece(conn, file, length) then
+      conn:cut()
+      return status, 0
+    end
+    sent = length
+  end
+  conn:finish()
+  return status, sent
+end
+
+local function open(path)
+  local ok, result = xpcall(fs.open, keep_trace, path)
+  if ok then return result end
+  local e = result
+  if errors.is(e, "OSError") and (e.code == "ENOENT" or e.code == "ENOTDIR"
+      or e.code == "ENAMETOOLONG") then
+    not_found(path)
+  end
+  rethrow(e)
+end
+
+local function finish(file, ok, ...)
+  local closed, e = shielded(file.close, file)
+  if not ok then rethrow((...)) end
+  if not closed then rethrow(e) end
+  return ...
+end
+
+--- Sends a file, given as a path or open; an open one is closed afterwards.
+---@async
+---@param conn any  the connection
+---@param req Request
+---@param r Response
+---@param value string|File
+---@return integer status, integer bytes
+function M.send(conn, req, r, status, value, content_type, lines, flags)
+  local file = value
+  if type(value) == "string" then
+    file = open(value)
+  elseif type(value) ~= "table" or type(value.stat) ~= "function" then
+    error("file: path or File expected, got " .. type(value), 0)
+  end
+  return finish(file, xpcall(send, keep_trace, conn, req, status, file, content_type, lines, flags,
+    r._type_path))
+end
+
+return M
