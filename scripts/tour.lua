@@ -1,13 +1,14 @@
 -- The tour: what Rille is for, in one program and under a second. A server and its clients run in
 -- this process; 24 pages are fetched, at most six at once, with a timeout for a slow one and a
--- retry for a flaky one. A queue hands them to four workers, who write real files. These are read
--- back all at once, compared with what the server sent, and removed. Nothing of it blocks anything
--- else.
+-- retry for a flaky one. A queue hands them to four workers, who write real files, while the folder
+-- is watched for them. They are read back all at once, compared with what the server sent, weighed
+-- by another program, and removed. Nothing of it blocks anything else.
 local async = require "rille.async"
 local errors = require "rille.errors"
 local fs = require "rille.fs"
 local http = require "rille.http"
 local patterns = require "rille.patterns"
+local process = require "rille.process"
 local tempdir = require "lib.tempdir"
 
 local PAGES = 24
@@ -91,11 +92,33 @@ local function write_pages(dir, queue, files)
   local written = 0
   for page in queue:iter() do
     local name = ("%s/page-%s.txt"):format(dir, page.path:match "%d+$")
-    fs.write_file(name, page.text)
+    fs.write_file(name, page.text, { atomic = true }) -- whole from the moment it is there
     files[#files + 1] = { name = name, path = page.path }
     written = written + 1
   end
   return written
+end
+
+-- How many files have come into the folder, up to the one called "end".
+local function count_files(events)
+  local seen, count = {}, 0
+  for event in events do
+    if event.name == "end" then return count end
+    if event.name:find "%.txt$" and not seen[event.name] then count = count + 1 end
+    seen[event.name] = true
+  end
+end
+
+-- Runs fn() and returns how many files came into the folder meanwhile.
+local function watch(dir, fn)
+  return async.with(fs.watch(dir), function(events)
+    return async.group(function(group)
+      local count = group:spawn(count_files, events)
+      fn()
+      fs.write_file(dir .. "/end", "")
+      return count:await()
+    end)
+  end)
 end
 
 local function read_back(files)
@@ -106,6 +129,14 @@ local function read_back(files)
     bytes = bytes + #text
   end)
   return bytes
+end
+
+-- The bytes in all of them, by the system's own means.
+local function weigh(files)
+  local command = { "wc", "-c" }
+  for _, file in ipairs(files) do command[#command + 1] = file.name end
+  command.check = true
+  return tonumber(process.run(command).stdout:match "(%d+) total")
 end
 
 -- All together ------------------------------------------------------------------------------------
@@ -142,11 +173,13 @@ local function run(dir, server)
   report("fetch", "%s, at most %d at once", plural(PAGES, "page"), FETCHES_AT_ONCE)
 
   local queue, files, workers = async.Queue(8), {}, {}
-  local spans = async.group(function(group)
-    for i = 1, WORKERS do workers[i] = group:spawn(write_pages, dir, queue, files) end
-    local spans = fetch_all(base, queue)
-    queue:shutdown() -- the workers take what is left, and end
-    return spans
+  local spans
+  local appeared = watch(dir, function()
+    async.group(function(group)
+      for i = 1, WORKERS do workers[i] = group:spawn(write_pages, dir, queue, files) end
+      spans = fetch_all(base, queue)
+      queue:shutdown() -- the workers take what is left, and end
+    end)
   end)
 
   report("fetch", "%s of %d came", plural(count_came(spans), "page"), PAGES)
@@ -154,10 +187,17 @@ local function run(dir, server)
     report("write", "worker %d wrote %s", i, plural(worker:result(), "file"))
   end
 
+  report("watch", "%s appeared in the folder meanwhile", plural(appeared, "file"))
+
   local began = async.time()
   local bytes = read_back(files)
   report("read", "%s, %.0f KiB, read back in %.0f ms: all as the server sent them",
     plural(#files, "file"), bytes / 1024, (async.time() - began) * 1000)
+
+  began = async.time()
+  assert(weigh(files) == bytes)
+  report("process", "wc, a program of the system, counts as many bytes in %.0f ms",
+    (async.time() - began) * 1000)
   return spans
 end
 
