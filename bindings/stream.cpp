@@ -11,10 +11,12 @@ namespace rille {
 
 namespace {
 
-constexpr std::size_t kEnough = 262144;    // bytes kept for a reader that does not come
-constexpr std::size_t kLeast = 16384;      // buffers up to this are kept for the next bytes
-constexpr std::size_t kMaxLine = 1 << 20;  // the default limit of lines
-constexpr int kMostBuffers = 8;            // written without being put together first
+constexpr std::size_t kEnough = 262144;  // bytes kept for a reader that does not come
+constexpr std::size_t kMostSpare = 16;
+constexpr std::size_t kMostAtOnce = 1 << 20;  // written without giving the turn away
+constexpr std::size_t kLeast = 16384;         // buffers up to this are kept for the next bytes
+constexpr std::size_t kMaxLine = 1 << 20;     // the default limit of lines
+constexpr int kMostBuffers = 8;               // written without being put together first
 
 int push_error(lua_State* L, const char* kind, const std::string& message) {
   rille_push_error(L, kind, nullptr, message.c_str());
@@ -40,6 +42,34 @@ int push_bad_type(lua_State* L, int index, const char* method, const char* wante
 }  // namespace
 
 // ---- reading ------------------------------------------------------------------------------------
+
+// Large buffers that are used again: to have one from the system for every piece of a long stream,
+// and to give it back, costs more than the reading. They are the runtime's, and go with it.
+struct Stream::Spares {
+  static constexpr char kName[] = "rille.Stream.Spares";
+  std::vector<std::string> list;
+
+  static Spares* of(lua_State* L) {
+    lua_getfield(L, LUA_REGISTRYINDEX, kName);
+    lua_getfield(L, -1, "spares");
+    auto* spares = static_cast<Spares*>(lua_touserdata(L, -1));
+    lua_pop(L, 2);
+    return spares;
+  }
+
+  void take(std::string* buffer) {
+    if (list.empty()) return;
+    buffer->swap(list.back());
+    list.pop_back();
+  }
+
+  void give_back(std::string* buffer) {
+    if (list.size() < kMostSpare && buffer->capacity() <= 4 * kEnough) {
+      list.push_back(std::move(*buffer));
+    }
+    std::string().swap(*buffer);
+  }
+};
 
 // What a read wants.
 struct Stream::Request {
@@ -74,6 +104,7 @@ struct Stream::Reader {
 };
 
 void Stream::received(const char* data, std::size_t size) {
+  if (input_.empty() && size > kLeast && spares_) spares_->take(&input_);
   input_.append(data, size);
   serve_readers();
   bool wanted = !readers_.empty() && readers_.front()->waiter;
@@ -94,7 +125,7 @@ void Stream::take(std::size_t size) {
   if (taken_ == input_.size()) {
     taken_ = 0;
     input_.clear();
-    if (input_.capacity() > kLeast) std::string().swap(input_);
+    if (input_.capacity() > kLeast && spares_) spares_->give_back(&input_);
   } else if (taken_ > kReadSize && taken_ > input_.size() / 2) {
     input_.erase(0, taken_);
     taken_ = 0;
@@ -205,6 +236,7 @@ int Stream::push_end(lua_State* L, const Request& request) {
 }
 
 int Stream::read(lua_State* L, Request request) {
+  if (!spares_) spares_ = Spares::of(L);
   if (readers_.empty() && is_ready(&request)) return push_result(L, &request);
   std::unique_ptr<Reader> reader(new Reader{nullptr, std::move(request)});
   reader->waiter = rille_prepare(
@@ -316,6 +348,17 @@ Stream* check_stream(lua_State* L, int index, const char* method) {
 struct StreamMethods {
   using Kind = Stream::Kind;
 
+  // Makes the runtime's buffers, which belong to their class.
+  static void define_spares(lua_State* L) {
+    using Spares = Stream::Spares;
+    const rille_reg none[] = {{nullptr, nullptr, 0}};
+    Class<Spares>::define(L, none);
+    luaL_getmetatable(L, Spares::kName);
+    Class<Spares>::push(L);
+    lua_setfield(L, -2, "spares");
+    lua_pop(L, 1);
+  }
+
   // The open stream of a raw method, or null and the error pushed. Its metatable is the function's
   // upvalue: to look it up by its name took longer than the rest of a write.
   static Stream* self(lua_State* L, const char* method) {
@@ -426,7 +469,15 @@ struct StreamMethods {
       return 1;
     }
     auto skip = static_cast<std::size_t>(taken);
-    if (skip == total) return 0;
+    if (skip == total) {
+      s->at_once_ += total;
+      if (s->at_once_ < kMostAtOnce) return 0;
+      s->at_once_ = 0;
+      lua_pushnil(L);
+      lua_pushboolean(L, 1);
+      return 2;
+    }
+    s->at_once_ = 0;
     std::string rest;
     rest.reserve(total - skip);
     for (unsigned i = 0; i < count; ++i) {
@@ -599,6 +650,7 @@ const rille_reg kFunctions[] = {{"finish_lingering", finish, 0}, {nullptr, nullp
 extern "C" int luaopen_rille_core_stream(lua_State* L) {
   rille::define_lingering(L);
   rille::Class<rille::Stream>::define(L, rille::kMethods);
+  rille::StreamMethods::define_spares(L);
   rille_newlib(L, rille::kFunctions);
   luaL_getmetatable(L, rille::Stream::kName);
   for (const luaL_Reg& r : rille::kRaw) {

@@ -11,6 +11,7 @@ local address = require "rille.net.address"
 
 local read, read_exactly, read_until = binding.read, binding.read_exactly, binding.read_until
 local read_line, write = binding.read_line, binding.write
+local give_way = core.give_way
 local raise = task.raise
 
 for _, fn in pairs { read, read_exactly, read_until, read_line, write } do
@@ -76,7 +77,9 @@ end
 -- Errors: OSError (EPIPE, ECONNRESET …), TLSError, Cancelled; InvalidStateError once it is closed
 -- or shut down.
 function Stream:write(...)
-  local err = write(self, ...)
+  local err, has_gone_on = write(self, ...)
+  -- A peer that takes whatever comes must not keep all other tasks waiting.
+  if has_gone_on then err = give_way() end
   if err ~= nil then raise(err) end
   return self
 end

@@ -214,6 +214,33 @@ test("writes of several tasks do not interleave", function()
   test.eq(order, { "a", "b", "c", "d" })
 end)
 
+test("a peer that takes whatever comes does not keep other tasks waiting", function()
+  local listener = net.listen {}
+  local sink = support.start(("exec nc -d 127.0.0.1 %d > /dev/null"):format(
+    listener:address().port))
+  local stream = listener:accept()
+  local turns = 0
+  local other = async.spawn(function()
+    while true do
+      turns = turns + 1
+      async.sleep(0)
+    end
+  end)
+  test.turns()
+  turns = 0
+  local chunk = ("x"):rep(65536)
+  for _ = 1, 20 do
+    stream:write(chunk)
+    os.execute "sleep 0.005" -- nothing here goes on meanwhile, but the peer does
+  end
+  assert(turns >= 1, turns)
+  other:cancel()
+  async.wait { other }
+  stream:close()
+  sink:wait()
+  listener:close()
+end)
+
 test("write gives the stream, and takes nothing too", function()
   local near, far = pair()
   test.eq(near:write("a"):write():write("", ""):write "b", near)

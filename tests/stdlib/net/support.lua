@@ -63,7 +63,7 @@ function M.start(command)
   os.execute(([[
     export DIR=%s
     (timeout 60 sh $DIR/run < /dev/null > $DIR/out 2> $DIR/err
-      test -d $DIR && touch $DIR/ended) &
+      touch $DIR/ended 2> /dev/null) &
     until test -s $DIR/pid; do sleep 0.005; done]]):format(dir))
   local self = setmetatable({ dir = dir, pid = content(dir .. "/pid"):match "%d+" }, Program)
   test.defer(function() self:kill() end)
