@@ -367,3 +367,34 @@ asyncio.run(main())
   serving:await()
   listener:close()
 end)
+
+test("a client that causes answers without end and reads none is cut off", function()
+  local failure = async.Future()
+  local port = support.serve({}, function(stream)
+    local ok, err = pcall(stream.read, stream)
+    failure:set_result(not ok and err)
+  end)
+  -- Key updates that demand one in return; Python's module has none, the library below it has.
+  local child = python([[
+import ctypes, socket, ssl, sys
+lib = ctypes.CDLL("libssl.so.3")
+for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+    getattr(lib, name).restype = ctypes.c_void_p
+for name in ("SSL_CTX_new", "SSL_new", "SSL_set_connect_state", "SSL_do_handshake"):
+    getattr(lib, name).argtypes = [ctypes.c_void_p]
+lib.SSL_set_fd.argtypes = lib.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+sock = socket.socket()
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+sock.connect(("127.0.0.1", int(sys.argv[1])))
+conn = lib.SSL_new(lib.SSL_CTX_new(lib.TLS_client_method()))
+lib.SSL_set_fd(conn, sock.fileno())
+lib.SSL_set_connect_state(conn)
+assert lib.SSL_do_handshake(conn) == 1
+while lib.SSL_key_update(conn, 1) == 1 and lib.SSL_do_handshake(conn) == 1:
+    pass
+print("cut off", flush=True)
+]], tostring(port))
+  local err = failure:await()
+  test.eq(err.code, "TOO_MANY_KEY_UPDATES")
+  test.eq(child.stdout:read_line(), "cut off")
+end)

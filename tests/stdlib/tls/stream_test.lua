@@ -9,13 +9,12 @@ local pair, tls_pair = support.pair, support.tls_pair
 
 local VERSIONS = { "1.2", "1.3" }
 
-local function noise(size)
-  local parts = {}
-  for i = 1, math.ceil(size / 16) do
-    parts[i] = ("%08x%08x"):format(i, (i * 2654435761) % 2 ^ 32)
-  end
-  return table.concat(parts):sub(1, size)
-end
+-- A length that no piece of the way is a multiple of: what is lost or doubled shows.
+local block = {}
+for i = 1, 4099 do block[i] = string.char(i * i % 251) end
+block = table.concat(block)
+
+local function noise(size) return block:rep(math.ceil(size / #block)):sub(1, size) end
 
 for _, version in ipairs(VERSIONS) do
   local function tls_of() return tls_pair({ max_version = version }) end
