@@ -89,6 +89,7 @@ class Lookup final : public Waiting, private PoolJob {
   void on_pool() override {
     errno = 0;
     result_ = status_of(getaddrinfo(name_.c_str(), nullptr, &hints_, &found_));
+    if (result_ == 0 && !found_) result_ = UV_EAI_NODATA;
   }
 
   void after_pool(int status) override {
