@@ -108,6 +108,7 @@ local function store(self, cookie)
   self._domains[domain] = list
   for i, c in ipairs(list) do
     if c.name == cookie.name and c.path == cookie.path then
+      cookie.number = c.number
       table.remove(list, i)
       self._count = self._count - 1
       break
@@ -123,6 +124,8 @@ local function store(self, cookie)
   elseif self._count >= MAX_ALL then
     return
   end
+  self._last = self._last + 1
+  cookie.number = cookie.number or self._last
   list[#list + 1] = cookie
   self._count = self._count + 1
 end
@@ -164,9 +167,9 @@ function Jar:_header(url, own)
   if self._count == 0 then return nil end
   local now, found = os.time(), {}
   local function add(list, exact)
-    for i, cookie in ipairs(list or {}) do
+    for _, cookie in ipairs(list or {}) do
       if (exact or not cookie.host_only) and fits(cookie, url, now) then
-        found[#found + 1] = { cookie, i }
+        found[#found + 1] = cookie
       end
     end
   end
@@ -181,12 +184,12 @@ function Jar:_header(url, own)
     end
   end
   if #found == 0 then return nil end
-  -- Longer paths come first: RFC 6265, section 5.4.
+  -- Longer paths come first, then older ones: RFC 6265, section 5.4.
   table.sort(found, function(a, b)
-    if #a[1].path ~= #b[1].path then return #a[1].path > #b[1].path end
-    return a[2] < b[2]
+    if #a.path ~= #b.path then return #a.path > #b.path end
+    return a.number < b.number
   end)
-  for i, entry in ipairs(found) do found[i] = entry[1].name .. "=" .. entry[1].value end
+  for i, cookie in ipairs(found) do found[i] = cookie.name .. "=" .. cookie.value end
   return table.concat(found, "; ")
 end
 
@@ -265,7 +268,7 @@ end
 --- An empty jar, or one with the cookies of a map.
 ---@param values? table<string, string>
 function M.new(values)
-  local jar = setmetatable({ _domains = {}, _count = 0 }, Jar)
+  local jar = setmetatable({ _domains = {}, _count = 0, _last = 0 }, Jar)
   for name, value in pairs(values or {}) do jar:set(name, value) end
   return jar
 end

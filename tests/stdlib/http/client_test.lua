@@ -274,7 +274,6 @@ test("URLs that cannot be asked for are HTTPErrors", function()
   case("", "not a URL with a scheme and a host")
   case("/path", "not a URL with a scheme and a host")
   case("localhost:80", "not a URL with a scheme and a host")
-  case("https://127.0.0.1/", "scheme 'https' is not supported")
   case("ftp://127.0.0.1/", "scheme 'ftp' is not supported")
   case("http://", "no host, or one that is not allowed, in the URL")
   case("http:///path", "no host, or one that is not allowed, in the URL")
@@ -284,8 +283,8 @@ test("URLs that cannot be asked for are HTTPErrors", function()
   case("http://127.0.0.1:x/", "wrong port in the URL")
   local e = test.raises("HTTPError", http.get, "http://a\r\nb/")
   test.eq(e.message, "control character in the URL: 'http://a??b/'")
-  e = test.raises("HTTPError", http.get, "http://user:secret@127.0.0.1/")
-  test.eq(e.message, "credentials in a URL are not supported: 'http://127.0.0.1/'")
+  e = test.raises("HTTPError", http.get, "ftp://user:secret@127.0.0.1/")
+  test.eq(e.message, "scheme 'ftp' is not supported: 'ftp://127.0.0.1/'")
 end)
 
 test("wrong arguments are named, at the caller's line", function()
@@ -300,9 +299,9 @@ test("wrong arguments are named, at the caller's line", function()
     function() http.get(url, "x") end)
   test.blames_caller("bad argument #2 to 'post' (unknown option 'bdy'",
     function() http.post(url, { bdy = "" }) end)
-  test.blames_caller("bad argument 'body' to 'post' (string expected, got table)",
+  test.blames_caller("bad argument 'body' to 'post' (string, function or something with",
     function() http.post(url, { body = {} }) end)
-  test.blames_caller("bad argument 'body' to 'post' (more than one of body, form)",
+  test.blames_caller("bad argument 'form' to 'post' (more than one of body, form",
     function() http.post(url, { body = "", form = {} }) end)
   test.blames_caller("bad argument 'form' to 'post' (form: 'a' has a value of type function)",
     function() http.post(url, { form = { a = print } }) end)
@@ -312,8 +311,8 @@ test("wrong arguments are named, at the caller's line", function()
     function() http.get(url, { headers = { A = "b\r\nC: d" } }) end)
   test.blames_caller("bad argument 'headers' to 'get' (header name 'A b' is not allowed)",
     function() http.get(url, { headers = { ["A b"] = "c" } }) end)
-  test.blames_caller("bad argument 'headers' to 'get' (header 'Content-Length' cannot be set)",
-    function() http.get(url, { headers = { ["Content-Length"] = 7 } }) end)
+  test.blames_caller("bad argument 'headers' to 'get' (header 'Transfer-Encoding' cannot be set)",
+    function() http.get(url, { headers = { ["Transfer-Encoding"] = "chunked" } }) end)
   local expected = "bad argument 'timeout' to 'get' (a time in seconds, or false, expected, got "
   test.blames_caller(expected .. "string)", function() http.get(url, { timeout = "1" }) end)
   test.blames_caller(expected .. "NaN)", function() http.get(url, { timeout = 0 / 0 }) end)

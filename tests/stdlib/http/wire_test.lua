@@ -423,15 +423,15 @@ test("the client sends just this", function()
   local seen
   local port = raw.serve(function(peer)
     seen = peer:read_until "\r\n\r\n"
-    peer:send "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    peer:send "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
   end)
   local base = "http://127.0.0.1:" .. port
   local common = ("User-Agent: rille/%s\r\nAccept: */*\r\n"):format(rille.version)
+  local coding = "Accept-Encoding: gzip, deflate, br, zstd\r\n"
   http.get(base)
-  test.eq(seen, ("GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%sConnection: close\r\n\r\n"):format(port,
-    common))
+  test.eq(seen, ("GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s%s\r\n"):format(port, common, coding))
   http.get(base .. "/a?b=c d#e", { headers = { Host = "x", ["X-Y"] = { 1, "z" }, Accept = false } })
-  test.eq(seen, ("GET /a?b=c%%20d HTTP/1.1\r\nUser-Agent: rille/%s\r\nConnection: close\r\n"
+  test.eq(seen, ("GET /a?b=c%%20d HTTP/1.1\r\nUser-Agent: rille/%s\r\n" .. coding
     .. "Host: x\r\nX-Y: 1\r\nX-Y: z\r\n\r\n"):format(rille.version))
   http.post(base)
   test.contains(seen, "POST / HTTP/1.1\r\n")

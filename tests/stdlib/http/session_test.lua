@@ -1,0 +1,672 @@
+-- Sessions: connections that are kept, redirects, cookies, bodies that stream.
+local async, test = require "rille.async", require "support.test"
+local errors, http, net = require "rille.errors", require "rille.http", require "rille.net"
+local process = require "rille.process"
+local compress = require "rille.core.compress"
+
+-- A server that hands each request, as { head =, body =, connection =, count = }, to `fn`, which
+-- gives the bytes to answer with; false closes the connection.
+local function serve(fn)
+  local connections = 0
+  local listener = net.listen { port = 0 }
+  local server = async.spawn(listener.serve, listener, function(stream)
+    connections = connections + 1
+    local connection, count = connections, 0
+    while true do
+      local ok, head = pcall(stream.read_until, stream, "\r\n\r\n")
+      if not ok then return end
+      count = count + 1
+      local length = tonumber(head:match "Content%-Length: (%d+)") or 0
+      local answered, bytes = pcall(function()
+        return fn {
+          head = head, body = stream:read_exactly(length), connection = connection, count = count,
+          stream = stream,
+        }
+      end)
+      if not answered and not errors.is(bytes, "IncompleteReadError") then error(bytes, 0) end
+      if not answered or not bytes then return end
+      stream:write(bytes)
+    end
+  end)
+  test.defer(function()
+    listener:close(0)
+    async.wait { server }
+  end)
+  local port = listener:address().port
+  return "http://127.0.0.1:" .. port, function() return connections end
+end
+
+local function answer(body, fields)
+  return ("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s"):format(#body, fields or "", body)
+end
+
+local function session(options)
+  local s = http.Session(options)
+  test.defer(function() s:close() end)
+  return s
+end
+
+-- ---- connections --------------------------------------------------------------------------------
+
+test("requests one after another share a connection", function()
+  local base, connections = serve(function(r) return answer(tostring(r.count)) end)
+  local s = session()
+  for i = 1, 5 do test.eq(s:get(base):text(), tostring(i)) end
+  test.eq(connections(), 1)
+  test.eq(tostring(s), "Session: 0 connections in use, 1 idle")
+end)
+
+test("a response that ends the connection is the last one on it", function()
+  local base, connections = serve(function() return answer("x", "Connection: close\r\n") end)
+  local s = session()
+  for _ = 1, 3 do test.eq(s:get(base):text(), "x") end
+  test.eq(connections(), 3)
+end)
+
+test("no more connections than the limits allow, and those who waited first come first", function()
+  local base = serve(function(r)
+    async.sleep(0.001)
+    return answer(r.head:match "GET (%S+)")
+  end)
+  local s = session { limit = 3 }
+  local list, order, most = {}, {}, 0
+  for i = 1, 30 do list[i] = "/" .. i end
+  async.map(list, function(path)
+    test.eq(s:get(base .. path):text(), path)
+    local used, resting = s._pool:counts()
+    most = math.max(most, used + resting)
+    order[#order + 1] = path
+  end)
+  test.eq(#order, 30)
+  assert(most <= 3)
+  local one = session { limit_per_host = 1 }
+  order = {}
+  async.map(list, function(path)
+    one:get(base .. path)
+    order[#order + 1] = path
+  end)
+  test.eq(order, list)
+end)
+
+test("an idle connection makes room for one to another server", function()
+  local first = serve(function() return answer "1" end)
+  local second = serve(function() return answer "2" end)
+  local s = session { limit = 1 }
+  for _ = 1, 3 do
+    test.eq(s:get(first):text() .. s:get(second):text(), "12")
+    local used, resting = s._pool:counts()
+    test.eq({ used, resting }, { 0, 1 })
+  end
+end)
+
+test("a connection that the server has closed while it rested is not used again", function()
+  local base, connections = serve(function(r)
+    if r.count == 1 then return answer "x" end
+  end)
+  local s = session()
+  test.eq(s:get(base):text(), "x")
+  -- The second request of each connection finds it closed, and is sent again over a new one.
+  test.eq(s:get(base):text(), "x")
+  test.eq(connections(), 2)
+end)
+
+test("what is not idempotent is not sent a second time", function()
+  local posts = 0
+  local base = serve(function(r)
+    if r.head:find "^GET" then return answer "x" end
+    posts = posts + 1
+  end)
+  local s = session()
+  s:get(base)
+  local e = test.raises("HTTPError", s.post, s, base, { body = "once" })
+  test.eq(e.message, "the connection was closed before a response came: POST " .. base .. "/")
+  test.eq(posts, 1)
+end)
+
+test("a cancelled request leaves no connection in the pool", function()
+  local base, connections = serve(function(r)
+    if r.head:find "/slow" then async.sleep(0.05) end
+    return answer(r.head:match "GET (%S+)")
+  end)
+  local s = session()
+  test.eq(s:get(base .. "/a"):text(), "/a")
+  test.eq((async.move_on_after(0.005, function() s:get(base .. "/slow") end)), false)
+  test.eq(s:get(base .. "/b"):text(), "/b")
+  test.eq(connections(), 2)
+end)
+
+test("closing the session ends its requests, and refuses others", function()
+  local arrived = async.Event()
+  local base = serve(function()
+    arrived:set()
+    async.sleep(5)
+  end)
+  local s = http.Session()
+  local request = async.spawn(s.get, s, base)
+  arrived:wait()
+  s:close()
+  test.raises("InvalidStateError", request.await, request)
+  test.raises("get: the session is closed", s.get, s, base)
+  s:close()
+end)
+
+test("an idle connection does not hide that nothing can go on", function()
+  local base = serve(function() return answer "x" end)
+  local code = ([[
+    local async, http = require "rille.async", require "rille.http"
+    print(http.get("%s"):text())
+    print(pcall(function() async.Event():wait() end))
+  ]]):format(base)
+  local out = process.run { test.executable(), "-e", code, timeout = 30 }
+  test.contains(out.stdout, "x\nfalse\tDeadlockError")
+end)
+
+-- ---- redirects ----------------------------------------------------------------------------------
+
+local function redirect(status, location)
+  return ("HTTP/1.1 %d Go\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n"):format(status, location)
+end
+
+test("redirects change the method as browsers do, and keep it where they must", function()
+  local seen
+  local base = serve(function(r)
+    local status = r.head:match "^%S+ /(%d+)"
+    if status then return redirect(status, "../end?x") end
+    seen = r.head:match "^(%S+)" .. " " .. r.body .. (r.head:match "Content%-Type: (%S+)" or "")
+    return answer "end"
+  end)
+  local s = session()
+  for _, case in ipairs {
+    { 301, "POST", "GET " }, { 302, "POST", "GET " }, { 303, "POST", "GET " },
+    { 303, "PUT", "GET " }, { 303, "HEAD", "HEAD " }, { 301, "PUT", "PUT bodytext/plain" },
+    { 307, "POST", "POST bodytext/plain" }, { 308, "PUT", "PUT bodytext/plain" },
+  } do
+    local has_body = case[2] ~= "HEAD"
+    local r = s:request(case[2], base .. "/" .. case[1], {
+      body = has_body and "body" or nil,
+      headers = has_body and { ["Content-Type"] = "text/plain" } or nil,
+    })
+    test.eq(seen, case[3], case[1] .. " " .. case[2])
+    test.eq({ r.url, #r.history, r.history[1].status }, { base .. "/end?x", 1, case[1] })
+  end
+end)
+
+test("redirects have an end, and can be looked at", function()
+  local base = serve(function() return redirect(302, "/again") end)
+  local s = session()
+  local e = test.raises("HTTPError", s.get, s, base)
+  test.eq(e.message, "more than 10 redirects: GET " .. base .. "/again")
+  test.eq(e.response.status, 302)
+  for _, none in ipairs { 0, false } do
+    test.eq(s:get(base, { redirects = none }).headers.location, "/again")
+  end
+  local ftp = serve(function() return redirect(302, "ftp://127.0.0.1/") end)
+  test.contains(test.raises("HTTPError", s.get, s, ftp).message,
+    "the redirect goes nowhere (scheme 'ftp' is not supported")
+end)
+
+test("a redirect to another origin takes no secrets along", function()
+  local seen
+  local other = serve(function(r)
+    seen = r.head
+    return answer "there"
+  end)
+  local base = serve(function(r)
+    seen = r.head
+    return redirect(302, other .. "/x")
+  end)
+  local s = session { cookies = { c = "secret" }, auth = { bearer = "secret" } }
+  s:get(base, { headers = { Cookie = "d=secret", ["X-Mine"] = "kept" }, redirects = 0 })
+  test.contains(seen, "secret")
+  test.eq(s:get(base, { headers = { Cookie = "d=secret", ["X-Mine"] = "kept" } }):text(), "there")
+  test.eq(seen:find "secret", nil)
+  test.contains(seen, "X-Mine: kept")
+end)
+
+-- ---- cookies, auth ------------------------------------------------------------------------------
+
+test("a session keeps cookies, and sends them where they belong", function()
+  local seen
+  local base = serve(function(r)
+    seen = r.head:match "Cookie: ([^\r]*)" or ""
+    return answer("x", "Set-Cookie: a=1; Path=/deep\r\nSet-Cookie: b=2; Max-Age=60; Path=/\r\n"
+      .. "Set-Cookie: c=3; Path=/; Secure\r\nSet-Cookie: d=4; Path=/; Domain=example.com\r\n")
+  end)
+  local s = session { cookies = { mine = "0" } }
+  local r = s:get(base .. "/deep/page")
+  test.eq({ r.cookies.a, r.cookies.d, s.cookies:get "a", s.cookies:get "c" }, { "1", "4", "1" })
+  s:get(base .. "/deep/other")
+  test.eq(seen, "a=1; mine=0; b=2")
+  s:get(base .. "/")
+  test.eq(seen, "mine=0; b=2")
+  s.cookies:clear "mine"
+  s.cookies:set("e", "5")
+  s:get(base .. "/")
+  test.eq(seen, "b=2; e=5")
+  s.cookies:clear()
+  s:get(base .. "/")
+  test.eq(seen, "")
+  http.get(base .. "/")
+  http.get(base .. "/")
+  test.eq(seen, "")
+end)
+
+test("a cookie ends when its server says so", function()
+  local set = "Set-Cookie: a=1; Path=/\r\n"
+  local seen
+  local base = serve(function(r)
+    seen = r.head:match "Cookie: ([^\r]*)" or ""
+    return answer("x", set)
+  end)
+  local s = session()
+  for _, ending in ipairs {
+    "Max-Age=0", "Max-Age=-1", "Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+    "Expires=Sunday, 06-Nov-94 08:49:37 GMT", "expires=Sun Nov  6 08:49:37 1994",
+  } do
+    set = "Set-Cookie: a=1; Path=/; Expires=Wed, 01 Jan 2098 00:00:00 GMT\r\n"
+    s:get(base)
+    set = "Set-Cookie: a=1; Path=/; " .. ending .. "\r\n"
+    s:get(base)
+    test.eq(seen, "a=1", ending)
+    set = ""
+    s:get(base)
+    test.eq(seen, "", ending)
+  end
+end)
+
+test("credentials come from options or from the URL, and are in no error", function()
+  local seen
+  local base = serve(function(r)
+    seen = r.head:match "Authorization: ([^\r]*)"
+    return answer "x"
+  end)
+  local s = session { auth = { user = "Aladdin", password = "open sesame" } }
+  s:get(base)
+  test.eq(seen, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
+  s:get(base, { auth = { bearer = "t0ken" } })
+  test.eq(seen, "Bearer t0ken")
+  local r = s:get((base:gsub("//", "//u%%40:p@")))
+  test.eq(seen, "Basic dUA6cA==")
+  test.eq(r.url, base .. "/")
+  local e = test.raises("OSError", s.get, s, "http://user:secret@127.0.0.1:1/")
+  test.eq(e.url, "http://127.0.0.1:1/")
+  test.blames_caller("a user name has no colon",
+    function() s:get(base, { auth = { user = "a:b" } }) end)
+end)
+
+test("base_url, headers and timeouts of the session are defaults", function()
+  local seen
+  local base = serve(function(r)
+    seen = r.head
+    if r.head:find "/slow" then async.sleep(5) end
+    return answer "x"
+  end)
+  local s = session {
+    base_url = base .. "/api", headers = { ["X-A"] = "1", ["X-B"] = "1" },
+    timeout = { total = 0.02 },
+  }
+  s:get("items?q", { headers = { ["x-b"] = "2" } })
+  test.contains(seen, "GET /api/items?q HTTP/1.1\r\n")
+  test.contains(seen, "X-A: 1\r\n")
+  test.contains(seen, "x-b: 2\r\n")
+  test.eq(seen:find "X%-B", nil)
+  s:get "/top"
+  test.contains(seen, "GET /top HTTP/1.1\r\n")
+  test.eq(test.raises("TimeoutError", s.get, s, "slow").phase, "total")
+  test.raises("HTTPError", http.Session, { base_url = "nowhere" })
+  test.blames_caller("unknown option 'baseurl'", function() http.Session { baseurl = "" } end)
+end)
+
+-- ---- bodies -------------------------------------------------------------------------------------
+
+local function echo()
+  local base = serve(function(r)
+    if r.head:find "Transfer%-Encoding: chunked" then
+      local parts = {}
+      while true do
+        local size = tonumber(r.stream:read_until "\r\n":match "%x+", 16)
+        parts[#parts + 1] = r.stream:read_exactly(size)
+        r.stream:read_exactly(2)
+        if size == 0 then break end
+      end
+      return answer("chunked " .. table.concat(parts, "|"))
+    end
+    return answer(r.body)
+  end)
+  return base
+end
+
+test("a body may be a function, or anything with chunks()", function()
+  local base, s = echo(), session()
+  local n = 0
+  local function pieces()
+    n = n + 1
+    return ({ "a", "", 7, "bc" })[n]
+  end
+  test.eq(s:post(base, { body = pieces }):text(), "chunked a|7|bc|")
+  n = 0
+  test.eq(s:post(base, { body = pieces, headers = { ["Content-Length"] = 4 } }):text(), "a7bc")
+  local closed = 0
+  local source = {
+    chunks = function()
+      local left = 2
+      return function()
+        left = left - 1
+        if left >= 0 then return "x" end
+      end
+    end,
+    close = function() closed = closed + 1 end,
+  }
+  test.eq(s:post(base, { body = source }):text(), "chunked x|x|")
+  test.eq(closed, 1)
+end)
+
+test("a body that is not what was said fails, and leaves no connection behind", function()
+  local base, s = echo(), session()
+  local function body(text)
+    local given = false
+    return function()
+      if given then return nil end
+      given = true
+      return text
+    end
+  end
+  local headers = { ["Content-Length"] = 4 }
+  for text, message in pairs {
+    abc = "the body ended 1 bytes before its Content-Length",
+    abcde = "the body is longer than its Content-Length",
+  } do
+    local e = test.raises("HTTPError", s.post, s, base, { body = body(text), headers = headers })
+    test.contains(e.message, message)
+  end
+  test.raises("of type boolean, not a string", s.post, s, base, { body = body(true) })
+  test.raises("oops", s.post, s, base, { body = function() error "oops" end })
+  local used, resting = s._pool:counts()
+  test.eq({ used, resting }, { 0, 0 })
+end)
+
+test("multipart: texts and files, as servers read them", function()
+  local dir = test.tmpdir()
+  test.write(dir .. "/report.txt", ("line\n"):rep(20000))
+  local seen
+  local base = serve(function(r)
+    seen = r
+    if r.head:find "chunked" then
+      local parts = {}
+      while true do
+        local size = tonumber(r.stream:read_until "\r\n":match "%x+", 16)
+        parts[#parts + 1] = r.stream:read_exactly(size)
+        r.stream:read_exactly(2)
+        if size == 0 then break end
+      end
+      r.body = table.concat(parts)
+    end
+    return answer "x"
+  end)
+  local s = session()
+  s:post(base, { multipart = { b = "2", ['a"'] = { data = "1", content_type = "text/x" } } })
+  local mark = seen.head:match "multipart/form%-data; boundary=(%S+)"
+  test.eq(seen.body, (([[
+--MARK
+Content-Disposition: form-data; name="a%22"
+Content-Type: text/x
+
+1
+--MARK
+Content-Disposition: form-data; name="b"
+
+2
+--MARK--
+]]):gsub("MARK", (mark:gsub("%-", "%%-"))):gsub("%%%-", "-"):gsub("\n", "\r\n")))
+  s:post(base, { multipart = { { name = "f", file = dir .. "/report.txt" } } })
+  test.contains(seen.body, 'name="f"; filename="report.txt"\r\n')
+  test.contains(seen.body, "\r\nContent-Type: application/octet-stream\r\n\r\n")
+  test.contains(seen.body, ("line\n"):rep(20000) .. "\r\n--")
+  local e = test.raises("OSError", s.post, s, base,
+    { multipart = { { name = "f", file = dir .. "/none" } } })
+  test.eq({ e.code, e.path }, { "ENOENT", dir .. "/none" })
+  test.blames_caller("part 1: one of data and file expected",
+    function() s:post(base, { multipart = { { name = "f" } } }) end)
+end)
+
+test("Expect: 100-continue waits for leave, and takes a refusal", function()
+  local base = serve(function(r)
+    if r.head:find "POST /no" then return "HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n" end
+    r.stream:write "HTTP/1.1 100 Continue\r\n\r\n"
+    return answer(r.stream:read_until "0\r\n\r\n")
+  end)
+  local s = session()
+  local given
+  local function post(path)
+    given = 0
+    return s:post(base .. path, {
+      body = function()
+        given = given + 1
+        if given == 1 then return "abcd" end
+      end,
+      headers = { Expect = "100-continue" },
+    })
+  end
+  test.eq(post("/no").status, 413)
+  test.eq(given, 0)
+  test.eq(post("/yes"):text(), "4\r\nabcd\r\n0\r\n\r\n")
+end)
+
+test("compressed bodies are decoded, whole and in pieces", function()
+  local text = ("The same line again and again.\n"):rep(5000)
+  local coding
+  local base = serve(function(r)
+    local e = compress.encoder(coding)
+    local bytes = e:finish(text)
+    if r.head:find "/cut" then bytes = bytes:sub(1, -9) end
+    if r.head:find "/bad" then bytes = bytes:sub(1, 20) .. ("\255"):rep(50) .. bytes:sub(71) end
+    if r.head:find "/more" then bytes = bytes .. "garbage" end
+    return answer(bytes, "Content-Encoding: " .. coding .. "\r\n")
+  end)
+  local s = session()
+  for name in compress.accepted:gmatch "[%w]+" do
+    coding = name
+    test.eq(s:get(base):text(), text, name)
+    local parts = {}
+    for piece in s:get(base, { stream = true }):chunks() do parts[#parts + 1] = piece end
+    test.eq(table.concat(parts), text, name)
+    for _, path in ipairs { "/cut", "/bad", "/more" } do
+      local e = test.raises("HTTPError", s.get, s, base .. path)
+      test.contains(e.message, "compressed body")
+      test.eq(e.url, base .. path)
+    end
+    local e = test.raises("HTTPError", s.get, s, base, { max_body = 1000 })
+    test.contains(e.message, "the body is longer than 1000 bytes")
+  end
+end)
+
+test("a body of several codings, and one that nobody knows", function()
+  local text = ("abc"):rep(1000)
+  local fields, bytes
+  local base = serve(function() return answer(bytes, fields) end)
+  local s = session()
+  bytes = compress.encoder("br"):finish(compress.encoder("gzip"):finish(text))
+  fields = "Content-Encoding: gzip, br\r\n"
+  test.eq(s:get(base):text(), text)
+  bytes, fields = "raw", "Content-Encoding: mine\r\n"
+  test.eq(s:get(base):text(), "raw")
+  bytes, fields = "", "Content-Encoding: gzip\r\n"
+  test.eq(s:get(base):text(), "")
+end)
+
+-- ---- responses that stream ----------------------------------------------------------------------
+
+test("a streamed response is read as it comes, and frees its connection at its end", function()
+  local go_on = async.Event()
+  local base, connections = serve(function(r)
+    r.stream:write "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+    go_on:wait()
+    return "6\r\nsecond\r\n0\r\n\r\n"
+  end)
+  local s = session()
+  local r = s:get(base, { stream = true })
+  local chunks = r:chunks()
+  test.eq(chunks(), "first")
+  test.eq(tostring(s), "Session: 1 connections in use, 0 idle")
+  go_on:set()
+  test.eq(chunks(), "second")
+  test.eq(chunks(), nil)
+  test.eq(tostring(s), "Session: 0 connections in use, 1 idle")
+  s:get(base)
+  test.eq(connections(), 1)
+  test.raises("InvalidStateError", r.text, r)
+end)
+
+test("a streamed response is dropped by close, by with, and at the end of its task", function()
+  local base = serve(function()
+    return "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" .. ("x"):rep(100000)
+  end)
+  local s = session()
+  local r = s:get(base, { stream = true })
+  r:close()
+  r:close()
+  test.raises("InvalidStateError", r.bytes, r)
+  async.with(s:get(base, { stream = true }), function(inner)
+    test.eq(inner:chunks()():sub(1, 1), "x")
+  end)
+  local t = async.spawn(function()
+    s:get(base, { stream = true })
+    return "done"
+  end)
+  test.eq(t:await(), "done")
+  test.turns(3)
+  test.eq(tostring(s), "Session: 0 connections in use, 0 idle")
+end)
+
+test("a slow reader holds the server up, and memory stays bounded", function()
+  local written = 0
+  local base = serve(function(r)
+    r.stream:write "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
+    local piece = ("x"):rep(1048576)
+    pcall(function()
+      for _ = 1, 900 do
+        r.stream:write(piece)
+        written = written + 1
+      end
+    end)
+    return false
+  end)
+  local s = session()
+  local r = s:get(base, { stream = true })
+  local before
+  repeat
+    before = written
+    async.sleep(0.05)
+  until written == before
+  assert(written < 100, written)
+  r:close()
+end)
+
+test("lines and events of a response", function()
+  local base = serve(function(r)
+    if r.head:find "/lines" then return answer "one\ntwo\r\n\nlast" end
+    return answer("\239\187\191: comment\nid: 7\ndata: a\ndata:  b\n\nevent: ping\r\ndata\r\n\r\n"
+      .. "retry: 10\nid: 8\ndata:x\n\ndata: cut")
+  end)
+  local s = session()
+  for _, options in ipairs { {}, { stream = true } } do
+    local lines = {}
+    for line in s:get(base .. "/lines", options):lines() do lines[#lines + 1] = line end
+    test.eq(lines, { "one", "two\r", "", "last" })
+    local events = {}
+    for event in s:get(base, options):events() do events[#events + 1] = event end
+    test.eq(events, {
+      { data = "a\n b", event = "message", id = "7" }, { data = "", event = "ping", id = "7" },
+      { data = "x", event = "message", id = "8", retry = 10 },
+    })
+  end
+  test.raises("LimitOverrunError", function()
+    for _ in s:get(base .. "/lines", { stream = true }):lines(2) do local _ = nil end
+  end)
+end)
+
+test("timeouts bound a streamed body too, and the pauses in it", function()
+  local base = serve(function(r)
+    r.stream:write "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx"
+    async.sleep(5)
+  end)
+  local s = session()
+  for name in pairs { total = true, read = true } do
+    local r = s:get(base, { stream = true, timeout = { [name] = 0.02 } })
+    local e = test.raises("TimeoutError", r.bytes, r)
+    test.eq({ e.phase, e.url }, { name, base .. "/" })
+  end
+  local e = test.raises("TimeoutError", s.get, s, base, { timeout = { read = 0.02 } })
+  test.eq(e.phase, "read")
+  test.eq(tostring(s), "Session: 0 connections in use, 0 idle")
+end)
+
+test("a server that answers and closes before it has read everything is heard", function()
+  local base = serve(function(r)
+    r.stream:write "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig"
+    r.stream:shutdown()
+    return false
+  end)
+  local s = session()
+  local left = 400
+  local r = s:post(base, {
+    body = function()
+      left = left - 1
+      if left > 0 then return ("x"):rep(100000) end
+    end,
+  })
+  test.eq({ r.status, r:text() }, { 413, "big" })
+end)
+
+-- ---- ways ---------------------------------------------------------------------------------------
+
+test("requests go over Unix sockets", function()
+  local path = test.tmpdir() .. "/s"
+  local listener = net.listen { path = path }
+  local server = async.spawn(listener.serve, listener, function(stream)
+    while pcall(function()
+      local head = stream:read_until "\r\n\r\n"
+      stream:write(answer(head:match "GET (%S+)" .. " " .. head:match "Host: (%S+)"))
+    end) do local _ = nil end
+  end)
+  local escaped = path:gsub("/", "%%2F")
+  test.eq(http.get("http+unix://" .. escaped .. "/a?b"):text(), "/a?b localhost")
+  local s = session { path = path, base_url = "http://name/" }
+  test.eq(s:get("c"):text(), "/c name")
+  test.eq(s:get("d"):text(), "/d name")
+  s:close()
+  listener:close(0)
+  async.wait { server }
+  local e = test.raises("OSError", http.get, "http+unix://" .. escaped .. "/")
+  test.eq({ e.code, e.syscall }, { "ENOENT", "connect" })
+end)
+
+test("a proxy is asked for whole URLs, with its own credentials", function()
+  local seen
+  local proxy = serve(function(r)
+    seen = r.head
+    return answer "by proxy"
+  end)
+  local s = session { proxy = (proxy:gsub("//", "//me:pw@")), no_proxy = "internal.test, .local" }
+  test.eq(s:get("http://far.test/x?y"):text(), "by proxy")
+  test.contains(seen, "GET http://far.test/x?y HTTP/1.1\r\nHost: far.test\r\n")
+  test.contains(seen, "Proxy-Authorization: Basic bWU6cHc=\r\n")
+  local direct = serve(function() return answer "direct" end)
+  test.eq(s:get(direct, { proxy = false }):text(), "direct")
+  test.eq(s:get(direct, { no_proxy = "127.0.0.1" }):text(), "direct")
+  local e = test.raises("OSError", s.get, s, "http://a.b.internal.test/")
+  test.eq(e.syscall, "getaddrinfo")
+end)
+
+test("a proxy that refuses a tunnel is an HTTPError", function()
+  local seen
+  local proxy = serve(function(r)
+    seen = r.head
+    return "HTTP/1.1 403 Not you\r\nContent-Length: 0\r\n\r\n"
+  end)
+  local e = test.raises("HTTPError", http.get, "https://far.test/", { proxy = proxy })
+  test.contains(e.message, "refused the connection to far.test:443: 403 Not you")
+  test.eq(e.url, "https://far.test/")
+  test.contains(seen, "CONNECT far.test:443 HTTP/1.1\r\nHost: far.test:443\r\n")
+  assert(errors.is(e, "HTTPError"))
+end)
