@@ -1,5 +1,7 @@
 #include "http1_client.h"
 
+#include <strings.h>
+
 #include <utility>
 
 namespace rille::http1 {
@@ -14,6 +16,11 @@ uv_buf_t buffer_of(std::string_view text) {
   buffer.base = const_cast<char*>(text.data());
   buffer.len = text.size();
   return buffer;
+}
+
+template <std::size_t N>
+bool is_field(const char* line, const char (&name)[N]) {
+  return strncasecmp(line, name, N - 1) == 0;
 }
 
 }  // namespace
@@ -105,7 +112,7 @@ void ClientConnection::received(const char* data, std::size_t size) {
     rest_.append(data, size);
     if (rest_.size() > kMostKept) pause();
   }
-  if (parser_.body().size() > kMostKept && want_ != Want::kBody) pause();
+  if (parser_.body().size() > kMostKept && want_ != Want::kBody && want_ != Want::kAll) pause();
   wake();
 }
 
@@ -133,6 +140,7 @@ bool ClientConnection::is_satisfied() const {
       return may_go_on_ || parser_.has_head();
     case Want::kHead:
       return parser_.has_head();
+    case Want::kAll:
     case Want::kBody:
       return false;
     case Want::kPiece:
@@ -156,6 +164,19 @@ int ClientConnection::wait(lua_State* L, Want want) {
         return l ? static_cast<ClientConnection*>(self)->push(l) : 0;
       },
       this);
+}
+
+// Pushes the head, and which of the fields it has that a client has to look at.
+void ClientConnection::push_head(lua_State* L) {
+  const std::string& head = parser_.head();
+  lua_pushlstring(L, head.data(), head.size());
+  int fields = 0;
+  for (std::size_t line = head.find('\n'); line != head.npos; line = head.find('\n', line + 1)) {
+    const char* name = head.c_str() + line + 1;
+    if (is_field(name, "set-cookie:")) fields |= 1;
+    if (is_field(name, "content-encoding:")) fields |= 2;
+  }
+  lua_pushinteger(L, fields);
 }
 
 // Pushes nil and the result; nil, nil and what is wrong with the response; or an error.
@@ -184,11 +205,14 @@ int ClientConnection::push(lua_State* L) {
       lua_pushboolean(L, !parser_.has_head());
       return 2;
     case Want::kHead:
-      lua_pushlstring(L, parser_.head().data(), parser_.head().size());
-      return 2;
+      push_head(L);
+      return 3;
+    case Want::kAll:
+      push_head(L);
+      [[fallthrough]];
     case Want::kBody:
       lua_pushlstring(L, parser_.body().data(), parser_.body().size());
-      return 2;
+      return want_ == Want::kAll ? 4 : 2;
     case Want::kPiece:
       if (!has_piece) {
         lua_pushboolean(L, 0);
@@ -256,7 +280,11 @@ int client_continue(lua_State* L) {
   return check_client(L)->wait(L, ClientConnection::Want::kContinue);
 }
 
-// connection:read_head() -> head; or nil, fault
+// connection:read_all() -> head, fields, body; or nil, fault
+int client_all(lua_State* L) { return check_client(L)->wait(L, ClientConnection::Want::kAll); }
+
+// connection:read_head() -> head, and bits: 1 if it has Set-Cookie, 2 Content-Encoding; or nil,
+// fault
 int client_head(lua_State* L) { return check_client(L)->wait(L, ClientConnection::Want::kHead); }
 
 // connection:read_body() -> all of the body; or nil, fault
@@ -311,6 +339,7 @@ int client_release(lua_State* L) {
 const rille_reg kClientMethods[] = {{"begin", client_begin, 0},
                                     {"send", client_send, RILLE_WAITS},
                                     {"wait_for_continue", client_continue, RILLE_WAITS},
+                                    {"read_all", client_all, RILLE_WAITS},
                                     {"read_head", client_head, RILLE_WAITS},
                                     {"read_body", client_body, RILLE_WAITS},
                                     {"read_piece", client_piece, RILLE_WAITS},

@@ -33,7 +33,7 @@ class ClientConnection final : Transport::Sink {
   int send(lua_State* L, std::string_view data);
 
   // What to wait for, and what the wait gives: see the functions of the class in http1_client.cpp.
-  enum class Want { kContinue, kHead, kBody, kPiece };
+  enum class Want { kContinue, kHead, kBody, kPiece, kAll };
   int wait(lua_State* L, Want want);
 
   // True if another request may follow. REQUIRES: the response has come to its end.
@@ -60,6 +60,7 @@ class ClientConnection final : Transport::Sink {
   bool is_satisfied() const;
   bool is_over() const { return fault_ || has_ended_ || !transport_; }
   int push(lua_State* L);
+  void push_head(lua_State* L);
   void read();
   void pause();
 

@@ -24,20 +24,29 @@ local find, sub = string.find, string.sub
 local Response = {}
 
 local meta = { __name = "Response" }
+-- Few ask for these.
+local MADE_WHEN_ASKED_FOR = {
+  cookies = function(self) return cookies.read(self.headers:get_all "Set-Cookie") end,
+  history = function(self) return self._history or {} end,
+  request = function(self) return { method = self._method, url = self.url } end,
+}
 meta.__index = function(self, key)
-  if key ~= "cookies" then return Response[key] end
-  local found = cookies.read(self.headers:get_all "Set-Cookie")
-  rawset(self, "cookies", found)
-  return found
+  local method = Response[key]
+  if method then return method end
+  local make = MADE_WHEN_ASKED_FOR[key]
+  if not make then return nil end
+  local value = make(self)
+  rawset(self, key, value)
+  return value
 end
 meta.__tostring = function(self)
-  return ("Response: %d %s: %s %s"):format(self.status, self.reason, self.request.method, self.url)
+  return ("Response: %d %s: %s %s"):format(self.status, self.reason, self._method, self.url)
 end
 
 local function raise(self, kind, message, extra)
   extra = extra or {}
   extra.url = self.url
-  errors._raise(kind, ("%s: %s %s"):format(message, self.request.method, self.url), extra)
+  errors._raise(kind, ("%s: %s %s"):format(message, self._method, self.url), extra)
 end
 
 -- ---- the body -----------------------------------------------------------------------------------
@@ -46,7 +55,7 @@ end
 local function finish(self)
   local exchange = self._exchange
   if not exchange then return end
-  self._exchange = nil
+  self._exchange = false
   disown(self)
   exchange.release()
 end
@@ -257,7 +266,7 @@ end
 -- Errors: HTTPError with `status`, `reason`, `response` and `url`.
 function Response:raise_for_status()
   if self.ok then return self end
-  local message = ("%d %s: %s %s"):format(self.status, self.reason, self.request.method, self.url)
+  local message = ("%d %s: %s %s"):format(self.status, self.reason, self._method, self.url)
   errors._raise("HTTPError", message,
     { status = self.status, reason = self.reason, response = self, url = self.url })
 end

@@ -37,6 +37,7 @@ local fail, time_out = M.fail, M.time_out
 -- ---- the request as bytes -----------------------------------------------------------------------
 
 local WITH_BODY = { POST = true, PUT = true, PATCH = true }
+M.WITH_BODY = WITH_BODY
 local STANDARD = { "Host", "User-Agent", "Accept", "Accept-Encoding", "Content-Type",
   "Content-Length", "Transfer-Encoding", "Proxy-Authorization", "Authorization", "Cookie" }
 
@@ -79,7 +80,8 @@ local function set_length(state, defaults, field)
   end
 end
 
-local function write_head(state)
+--- The request as bytes, up to its body.
+function M.write_head(state)
   local defaults, own = standard_fields(state), {}
   local names = {}
   state.length, state.expects = nil, false
@@ -162,16 +164,17 @@ end
 function M.read_in_time(state, read, connection)
   local pause = state.timeouts.read
   if not pause then return read(connection) end
-  local in_time, result, fault = move_on_after(pause, function() return read(connection) end)
+  local in_time, a, b, c = move_on_after(pause, function() return read(connection) end)
   if not in_time then time_out(state, pause, "read") end
-  return result, fault
+  return a, b, c
 end
 
 local read_in_time = M.read_in_time
 
+-- The response's head, the fields to look at, and, where it is read at once, the body.
 local function exchange(state, connection)
   state.phase = "total"
-  local head = write_head(state)
+  local head = state.head or M.write_head(state)
   local body = state.body
   local at_once = body and body.data and not state.expects
   if at_once then head = head .. body.data end
@@ -179,7 +182,8 @@ local function exchange(state, connection)
     return nil, "the connection was closed before a response came"
   end
   if body and not at_once then send_or_find_answer(state, connection) end
-  return read_in_time(state, connection.read_head, connection)
+  if state.stream then return read_in_time(state, connection.read_head, connection) end
+  return read_in_time(state, connection.read_all, connection)
 end
 
 -- ---- connections --------------------------------------------------------------------------------
@@ -229,13 +233,14 @@ end
 
 local CLOSED = { ECONNRESET = true, EPIPE = true, ECONNABORTED = true, ENOTCONN = true }
 
---- Sends the request, and gives the connection and the response's head.
+--- Sends the request, and gives the connection, the response's head, the fields to look at, and the
+-- body unless it is to be streamed.
 ---@async
 function M.attempt(state, fresh)
   local connection = acquire(state, fresh)
   local pool, destination = state.session._pool, state.destination
-  local ok, head, fault = xpcall(exchange, keep_trace, state, connection)
-  if ok and head then return connection, head end
+  local ok, head, fault, body = xpcall(exchange, keep_trace, state, connection)
+  if ok and head then return connection, head, fault, body end
   local stale = ok or errors.is(head, "OSError") and CLOSED[head.code]
   local again = not fresh and stale and may_retry(state, connection)
   connection:close()

@@ -37,21 +37,25 @@ Session.__index = Session
 
 -- ---- responses ----------------------------------------------------------------------------------
 
-local function read_whole(state, response, connection)
-  local ok, body, fault = xpcall(read_in_time, keep_trace, state, connection.read_body, connection)
-  if not ok or not body then connection:close() end
+local function finish_whole(state, response, connection, body)
   state.session._pool:release(state.destination, connection)
-  if not ok then rethrow(body) end
-  if not body then fail(state, fault) end
-  local decode = response._decoder
-  if decode then
+  local decoder = response._decoder
+  if decoder then
     response._decoder = nil
-    local most = state.max_body
-    local text, problem = encodings.decode_all(decode, body, most)
-    if not text then fail(state, problem) end
-    body = text
+    local fault
+    body, fault = encodings.decode_all(decoder, body, state.max_body)
+    if not body then fail(state, fault) end
   end
   response._body = body
+end
+
+local function read_whole(state, response, connection)
+  local ok, body, fault = xpcall(read_in_time, keep_trace, state, connection.read_body, connection)
+  if ok and body then return finish_whole(state, response, connection, body) end
+  connection:close()
+  state.session._pool:release(state.destination, connection)
+  if not ok then rethrow(body) end
+  fail(state, fault)
 end
 
 local function hold(state, response, connection)
@@ -69,21 +73,23 @@ local function hold(state, response, connection)
   cleanup.own(response)
 end
 
-local function respond(state, connection, head)
+local function respond(state, head, present)
   local version, status, reason = http1.first_line(head)
   status = tonumber(status)
   local headers = fields.headers(head)
   local url = state.url
   local response = response_of.new {
     status = status, reason = reason, ok = status < 400, version = version:sub(6),
-    headers = headers, url = url.url, history = state.history,
-    request = { method = state.method, url = url.url },
+    headers = headers, url = url.url, _method = state.method, _history = state.history,
+    _body = false, _decoder = false, _exchange = false, _closed = false,
   }
-  local jar = state.session.cookies
-  if jar and headers["Set-Cookie"] then jar:_take(headers:get_all "Set-Cookie", url) end
-  local coding = headers["Content-Encoding"]
-  if coding and state.method ~= "HEAD" and status ~= 204 and status ~= 304 then
-    response._decoder = encodings.decoder(coding)
+  if present ~= 0 then
+    local jar = state.session.cookies
+    if jar and present % 2 == 1 then jar:_take(headers:get_all "Set-Cookie", url) end
+    local coding = headers["Content-Encoding"]
+    if coding and state.method ~= "HEAD" and status ~= 204 and status ~= 304 then
+      response._decoder = encodings.decoder(coding) or false
+    end
   end
   return response
 end
@@ -115,6 +121,7 @@ local prepare_destination
 
 -- Makes the state that of the next request.
 local function follow(state, response, location)
+  state.head = nil
   if #response.history >= state.redirects then
     fail(state, ("more than %d redirects"):format(state.redirects), { response = response })
   end
@@ -152,21 +159,18 @@ end
 
 local function perform(_, state)
   while true do
-    local connection, head = attempt(state)
-    local response = respond(state, connection, head)
-    local location = state.redirects > 0 and REDIRECT[response.status]
-      and response.headers.Location
-    if location then
+    local connection, head, present, body = attempt(state)
+    local response = respond(state, head, present)
+    local location = REDIRECT[response.status] and state.redirects > 0 and response.headers.Location
+    if body then
+      finish_whole(state, response, connection, body)
+    elseif location then
       read_whole(state, response, connection)
-      follow(state, response, location)
     else
-      if state.stream then
-        hold(state, response, connection)
-      else
-        read_whole(state, response, connection)
-      end
-      return response
+      hold(state, response, connection)
     end
+    if not location then return response end
+    follow(state, response, location)
   end
 end
 
@@ -251,6 +255,7 @@ local function copy(t)
 end
 
 local NOTHING = {}
+local WITH_BODY = exchange.WITH_BODY
 
 local REQUEST = {
   headers = true, query = true, body = true, json = true, form = true, multipart = true,
@@ -264,11 +269,46 @@ local function full_url(session, url)
   return url_of.resolve(base, url)
 end
 
+-- Requests without a body and without options, again and again the same: what they are made of.
+local function plan_of(self, state)
+  local jar = self.cookies
+  local usable = state.options == NOTHING and not WITH_BODY[state.method] and state.proxy == nil
+    and (not jar or jar._count == 0)
+  if not usable then return end
+  state.head = exchange.write_head(state)
+  if self._plan_count >= MOST_PARSED then self._plans, self._plan_count = {}, 0 end
+  self._plan_count = self._plan_count + 1
+  local plans = self._plans[state.method] or {}
+  self._plans[state.method] = plans
+  plans[state.text] = state
+end
+
+local function run(state)
+  local total = state.timeouts.total
+  if total then return finish(state, xpcall(move_on_after, keep_trace, total, perform, state)) end
+  local ok, response = xpcall(perform, keep_trace, nil, state)
+  return finish(state, ok, ok or response, response)
+end
+
+local function run_plan(self, plan)
+  return run {
+    session = self, name = plan.name, method = plan.method, url = plan.url, headers = plan.headers,
+    body = nil, authorization = plan.authorization, timeouts = plan.timeouts, stream = nil,
+    max_body = plan.max_body, redirects = plan.redirects, tls = plan.tls, history = nil, hops = 0,
+    proxy_option = plan.proxy_option, no_proxy = plan.no_proxy, phase = "connect",
+    head = plan.head, destination = self._pool:destination(plan.destination.key), reused = false,
+    context = plan.context,
+  }
+end
+
 function Session:_request(method, text, options, name, position)
   if self._pool.closed then
     errors._raise("InvalidStateError", ("%s: the session is closed"):format(name))
   end
   if options == nil then
+    local plan = self._plans[method] and self._plans[method][text]
+    local jar = self.cookies
+    if plan and (not jar or jar._count == 0) then return run_plan(self, plan) end
     options = NOTHING
   else
     options = check.options(options, REQUEST, position + 1, name)
@@ -299,18 +339,16 @@ function Session:_request(method, text, options, name, position)
     authorization = authorization, timeouts = timeouts, stream = options.stream,
     max_body = read_count(options.max_body, self._max_body, "max_body", name),
     redirects = read_count(options.redirects, self._redirects, "redirects", name),
-    tls = options.tls == nil and self._tls or options.tls, history = {}, hops = 0,
+    tls = options.tls == nil and self._tls or options.tls, history = nil, hops = 0,
     proxy_option = proxy, no_proxy = options.no_proxy or self._no_proxy, phase = "connect",
   }
   if state.max_body == math.huge then state.max_body = 0 end
   local total = timeouts.total
   if total and options.stream then state.deadline = time() + total end
   prepare_destination(state)
-  if not total then
-    local ok, response = xpcall(perform, keep_trace, nil, state)
-    return finish(state, ok, ok or response, response)
-  end
-  return finish(state, xpcall(move_on_after, keep_trace, total, perform, state))
+  state.options, state.text = options, text
+  plan_of(self, state)
+  return run(state)
 end
 
 local METHODS = {}
@@ -397,6 +435,7 @@ function M.new(options)
   if idle == nil then idle = IDLE_TIMEOUT end
   if idle == false or idle == math.huge then idle = 0 end
   return setmetatable({
+    _plans = {}, _plan_count = 0,
     cookies = jar, _base_url = base_url, _headers = read_headers(options.headers, {}, name),
     _timeouts = read_timeouts(options.timeout, { total = TOTAL, connect = CONNECT }, name),
     _proxy = proxy, _no_proxy = options.no_proxy, _authorization = read_auth(options.auth, name),
