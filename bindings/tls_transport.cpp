@@ -12,6 +12,7 @@ namespace rille::tls {
 namespace {
 
 constexpr std::size_t kRecord = 16384;       // a record's plaintext, at most
+constexpr std::size_t kOverhead = 64;        // a record's header and tag, at most
 constexpr std::size_t kPiece = 8 * kRecord;  // encrypted before it is given away
 constexpr std::size_t kInFlight = 2 * kPiece;
 constexpr std::size_t kKept = 2 * kRecord;   // a buffer that an idle connection may keep
@@ -158,6 +159,7 @@ class TlsTransport final : public Connection, Transport::Sink {
     }
     if (out_.empty()) return static_cast<ssize_t>(taken);
     ssize_t rest = send_at_once();
+    let_go_of_buffer();
     return rest < 0 ? rest : static_cast<ssize_t>(taken);
   }
 
@@ -371,8 +373,8 @@ class TlsTransport final : public Connection, Transport::Sink {
         int rc = SSL_read_ex(ssl_.get(), plain, sizeof plain, &size);
         if (rc != 1) return stopped(rc);
         looks_ahead_ = false;
-        if (!out_.empty()) flush_control();
-        if (!guard.gone) sink_->received(plain, size);
+        sink_->received(plain, size);
+        if (!guard.gone) flush_control();
       } else if (looks_ahead_) {
         char c;
         std::size_t size = 0;
@@ -390,8 +392,7 @@ class TlsTransport final : public Connection, Transport::Sink {
   void stopped(int rc) {
     switch (SSL_get_error(ssl_.get(), rc)) {
       case SSL_ERROR_WANT_READ:
-        if (!out_.empty()) flush_control();
-        return;
+        return flush_control();
       case SSL_ERROR_ZERO_RETURN:
         in_ = {};
         kept_.clear();
@@ -456,6 +457,7 @@ class TlsTransport final : public Connection, Transport::Sink {
 
   // Encrypts into out_. A failure is told to all writers.
   bool encrypt(std::string_view data) {
+    out_.reserve(out_.size() + data.size() + (data.size() / kRecord + 1) * kOverhead);
     std::size_t written = 0;
     if (SSL_write_ex(ssl_.get(), data.data(), data.size(), &written) == 1) return true;
     out_.clear();
@@ -487,7 +489,6 @@ class TlsTransport final : public Connection, Transport::Sink {
     std::size_t left = out_.size() - done;
     if (left == 0) {
       out_.clear();
-      if (out_.capacity() > kKept) std::string().swap(out_);
       return 0;
     }
     auto flight = std::make_unique<Flight>(this, writer, plain);
@@ -497,6 +498,11 @@ class TlsTransport final : public Connection, Transport::Sink {
     out_.clear();
     inner_->write(std::move(rest), flight.release());
     return static_cast<ssize_t>(left);
+  }
+
+  // Connections that are idle keep little.
+  void let_go_of_buffer() {
+    if (out_.capacity() > kKept) std::string().swap(out_);
   }
 
   // Puts out what OpenSSL writes by itself: the handshake, alerts, answers to key updates.
@@ -540,6 +546,7 @@ class TlsTransport final : public Connection, Transport::Sink {
     }
     if (guard.gone) return;
     pumping_ = false;
+    let_go_of_buffer();
     if (state_ == State::kOpen && !write_failure_ && queue_.empty() && shutdown_asked_ &&
         !shutdown_sent_) {
       say_goodbye();

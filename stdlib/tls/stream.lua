@@ -44,15 +44,14 @@ end
 
 local function start_client(stream, ctx, host, port, name)
   local wanted = ctx._server_name or host
-  if wanted then
-    wanted = plain_name(wanted)
-  elseif binding.verifies(ctx._handle) then
+  wanted = wanted and plain_name(wanted) or ""
+  if wanted == "" and binding.verifies(ctx._handle) then
     check.bad("server_name", name, "it is needed to check the certificate of a peer without a host")
   end
   local peer = peer_text(stream, host, port)
   local store = context.store_of(ctx, "client")
   raise_if(binding.client(stream, ctx._handle, store, peer, wanted,
-    peer .. "/" .. tostring(wanted)))
+    peer .. "/" .. wanted))
   M.handshake(stream)
 end
 

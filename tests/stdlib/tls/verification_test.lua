@@ -113,6 +113,12 @@ test("a dot at the end of a name is not part of it", function()
   test.eq(connect(port, { server_name = "localhost." }):tls().server_name, "localhost")
 end)
 
+test("no name at all is not a name that fits", function()
+  local port = serve({}, echo)
+  local err = test.raises(".", connect, port, { server_name = "." })
+  test.contains(tostring(err), "bad argument 'server_name' to 'connect'")
+end)
+
 test("verify=false takes any certificate", function()
   local issued = ca:issue("good.example", { to = "20200201000000Z" })
   local port = serve({ cert = issued.cert, key = issued.key }, echo)
