@@ -22,7 +22,7 @@ namespace {
 constexpr std::size_t kFirstRead = 64 << 10;
 constexpr std::size_t kLongestRead = 1 << 20;
 constexpr std::size_t kLongestDirect = 128 << 10;
-constexpr std::size_t kMostDirect = 8 << 20;  // then others have a turn
+constexpr std::size_t kMostDirect = 4 << 20;  // then others have a turn
 constexpr std::size_t kFirstOutput = 4 << 10;
 constexpr std::size_t kFullOutput = 64 << 10;
 
@@ -46,10 +46,10 @@ struct OpenFile {
   std::size_t scanned = 0;  // no newline in [next..scanned)
   std::size_t kept = 0;     // while `holding`, what was handed out from here on can be given back
   bool holding = false;
-  std::size_t ahead = 0;  // how much to read at least
-  Buffer spare;           // memory for the next read
-  bool in_memory = true;  // so far the system had all that was read in its memory
-  std::size_t direct_left = kMostDirect;
+  std::size_t ahead = 0;       // how much to read at least
+  Buffer spare;                // memory for the next read
+  bool direct = true;          // it can be read where the system has it in its memory
+  std::size_t was_direct = 0;  // read so since others have had a turn
 
   Buffer out;          // to be written
   off_t back = 0;      // how far to go back before that: it was read but not handed out
@@ -160,24 +160,21 @@ void OpenFile::release_input() {
 }
 
 // Reads what the system has in its memory, which takes no longer than to ask for it elsewhere.
-// False if it has not, or if others are to have a turn.
+// False if it has not.
 bool OpenFile::read_direct(bool* ended) {
-  if (!in_memory || !regular || active || !out.empty()) return false;
-  if (direct_left == 0) {
-    direct_left = kMostDirect;
-    return false;
-  }
+  if (!direct || !regular || active || !out.empty()) return false;
   Buffer data = std::move(spare);
   data.set_size(0);
   if (!data.reserve(ahead)) return false;
   iovec part{data.data(), ahead};
   ssize_t n = preadv2(fd, &part, 1, -1, RWF_NOWAIT);
   if (n < 0) {
-    in_memory = false;
+    direct = errno == EAGAIN || errno == EINTR;
+    spare = std::move(data);
     return false;
   }
   data.set_size(static_cast<std::size_t>(n));
-  direct_left -= std::min(direct_left, data.size());
+  was_direct += data.size();
   *ended = n == 0;
   if (*ended) return true;
   return accept(std::move(data));
@@ -564,22 +561,26 @@ int make_temp_file(lua_State* L) {
   return Job::run(L, std::make_unique<MakeTempFile>(std::string(path, size), Shared::of(L)));
 }
 
-// fill(file, want) -> err, ended: reads on, at least a byte unless the end is there (`ended`).
+// fill(file, want) -> err, ended, turn: reads on, at least a byte unless the end is there
+// (`ended`). `turn`: it has not waited for long, others should have a turn.
 int fill(lua_State* L) {
   OpenFile* f = file_at(L, 1).get();
   if (f->available() >= kMostBytes) return push_error(L, f, "read", UV_EFBIG);
   // What reads on and on gets more at a time.
-  std::size_t longest = f->in_memory ? kLongestDirect : kLongestRead;
-  f->ahead = f->ahead == 0 ? kFirstRead : std::min(f->ahead * 2, longest);
+  f->ahead = f->ahead == 0 ? kFirstRead : kLongestDirect;
   double most = static_cast<double>(kMostBytes);
   auto want = static_cast<std::size_t>(std::min(lua_tonumber(L, 2), most));
   bool ended;
   if (f->read_direct(&ended)) {
     lua_pushnil(L);
     lua_pushboolean(L, ended);
-    return 2;
+    lua_pushboolean(L, f->was_direct >= kMostDirect);
+    f->was_direct %= kMostDirect;
+    return 3;
   }
-  return run_job<Read>(L, std::max(want, f->ahead));
+  // A trip is worth more bytes.
+  std::size_t least = f->ahead < kLongestDirect ? f->ahead : kLongestRead;
+  return run_job<Read>(L, std::max(want, least));
 }
 
 int flush(lua_State* L) { return run_job<Flush>(L); }

@@ -15,6 +15,7 @@ local fill, flush, write = binding.fill, binding.flush, binding.write
 local take_line, take_bytes = binding.take_line, binding.take_bytes
 local take_all, take_number = binding.take_all, binding.take_number
 local wait, wake_one, wake_all = core.wait, core.wake_one, core.wake_all
+local give_way = core.give_way
 local raise = task.raise
 local type, select, unpack, setmetatable, getmetatable, tostring, pairs =
   type, select, unpack, setmetatable, getmetatable, tostring, pairs
@@ -104,7 +105,8 @@ end
 local function take(handle, fn, argument)
   local missing, value = fn(handle, false, argument)
   while missing ~= 0 do
-    local err, ended = fill(handle, missing)
+    local err, ended, turn = fill(handle, missing)
+    if turn then err = give_way() end
     if err ~= nil then return err end
     missing, value = fn(handle, ended, argument)
   end
