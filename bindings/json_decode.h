@@ -37,6 +37,12 @@ class Decoder {
     bool object;
     bool deep;  // its table is in its parent already, which waits in `deep_`
   };
+  // A key of the text that stands on the stack.
+  struct Key {
+    const char* text = nullptr;
+    std::size_t size = 0;
+  };
+  static constexpr int kKeys = 64;
   struct Open {
     std::uint32_t container;
     std::uint32_t commas;
@@ -50,6 +56,8 @@ class Decoder {
   bool key(const std::uint32_t** at);
   bool scalar(const std::uint32_t* at);
   bool string(const std::uint32_t* at);
+  bool key_string(const std::uint32_t* at);
+  bool same(const char* a, const char* b, std::size_t size) const;
   bool number(const char* p);
   bool literal(const char* p, const char* word, std::size_t size);
   bool ends_at(const char* p) const;
@@ -60,7 +68,7 @@ class Decoder {
   std::vector<std::uint32_t> sizes_;  // of the containers, in the order in which they open
   std::vector<Open> open_;
   std::vector<Frame> frames_;
-  std::unique_ptr<char[]> buffer_;
+  std::unique_ptr<char[]> buffer_;  // for strings without their escapes
   std::size_t buffer_size_ = 0;
 
   // Of the text that is decoded now.
@@ -72,6 +80,8 @@ class Decoder {
   Limits limits_{};
   Helpers helpers_{};
   std::size_t deepest_ = 0;
+  Key keys_[kKeys];
+  int first_key_ = 0;  // their place on the stack; 0 for a text too small to be worth it
   int deep_slot_ = 0;
   int deep_count_ = 0;
 };

@@ -1,6 +1,13 @@
 #include "json_text.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 namespace rille::json {
 
@@ -31,6 +38,55 @@ int sequence_size(const char* p, const char* end) {
   if (first == 0xF4 && second >= 0x90) return 0;  // beyond U+10FFFF
   return 4;
 }
+
+// The same as an automaton without branches: the transitions from all states for a byte stand in
+// one word, those from a state at its own shift, which is what represents it.
+enum Utf8State { kWhole, kBroken, kOneTail, kTwoTails, kThreeTails, kE0, kED, kF0, kF4, kStates };
+constexpr int kStateBits = 6;
+
+constexpr int next_state(int state, int byte) {
+  auto within = [byte](int first, int last, int next) {
+    return byte >= first && byte <= last ? next : kBroken;
+  };
+  switch (state) {
+    case kWhole:
+      if (byte < 0x80) return kWhole;
+      if (byte == 0xE0) return kE0;
+      if (byte == 0xED) return kED;
+      if (byte == 0xF0) return kF0;
+      if (byte == 0xF4) return kF4;
+      if (byte >= 0xC2 && byte <= 0xDF) return kOneTail;
+      if (byte >= 0xE1 && byte <= 0xEF) return kTwoTails;
+      return within(0xF1, 0xF3, kThreeTails);
+    case kOneTail:
+      return within(0x80, 0xBF, kWhole);
+    case kTwoTails:
+      return within(0x80, 0xBF, kOneTail);
+    case kThreeTails:
+      return within(0x80, 0xBF, kTwoTails);
+    case kE0:
+      return within(0xA0, 0xBF, kOneTail);
+    case kED:
+      return within(0x80, 0x9F, kOneTail);
+    case kF0:
+      return within(0x90, 0xBF, kTwoTails);
+    case kF4:
+      return within(0x80, 0x8F, kTwoTails);
+    default:
+      return kBroken;
+  }
+}
+
+constexpr std::array<std::uint64_t, 256> kTransitions = [] {
+  std::array<std::uint64_t, 256> table{};
+  for (int byte = 0; byte < 256; ++byte) {
+    for (int state = 0; state < kStates; ++state) {
+      auto next = static_cast<std::uint64_t>(next_state(state, byte) * kStateBits);
+      table[byte] |= next << (state * kStateBits);
+    }
+  }
+  return table;
+}();
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -74,6 +130,20 @@ unsigned char put_utf8(int code, char* to) {
   return 4;
 }
 
+// What the letter behind a backslash stands for, but for 'u'.
+constexpr std::array<char, 256> kLetters = [] {
+  std::array<char, 256> table{};
+  table['"'] = '"';
+  table['\\'] = '\\';
+  table['/'] = '/';
+  table['b'] = '\b';
+  table['f'] = '\f';
+  table['n'] = '\n';
+  table['r'] = '\r';
+  table['t'] = '\t';
+  return table;
+}();
+
 Escape wrong(const char* what, const char* end) { return Escape{what, end, {}, 0}; }
 
 // A \u escape, with the second one that a high surrogate needs.
@@ -95,16 +165,25 @@ Escape read_unicode(const char* p) {
 
 }  // namespace
 
+bool is_utf8(const char* begin, const char* end) {
+  const char* p = begin;
+  std::uint64_t state = 0;
+  while (end - p >= 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, p, 8);
+    if (state != kWhole || (eight & 0x8080808080808080) != 0) {
+      for (int i = 0; i < 8; ++i) state = kTransitions[byte_at(p + i)] >> state & 63;
+      if (state == kBroken * kStateBits) return false;
+    }
+    p += 8;
+  }
+  while (p != end) state = kTransitions[byte_at(p++)] >> state & 63;
+  return state == kWhole;
+}
+
 const char* find_invalid_utf8(const char* begin, const char* end) {
   const char* p = begin;
   while (p != end) {
-    std::uint64_t eight;
-    while (end - p >= 8) {
-      std::memcpy(&eight, p, 8);
-      if (eight & 0x8080808080808080) break;
-      p += 8;
-    }
-    if (p == end) break;
     int size = sequence_size(p, end);
     if (size == 0) return p;
     p += size;
@@ -113,47 +192,41 @@ const char* find_invalid_utf8(const char* begin, const char* end) {
 }
 
 Escape read_escape(const char* p) {
-  char c = 0;
-  switch (p[1]) {
-    case '"':
-    case '\\':
-    case '/':
-      c = p[1];
-      break;
-    case 'b':
-      c = '\b';
-      break;
-    case 'f':
-      c = '\f';
-      break;
-    case 'n':
-      c = '\n';
-      break;
-    case 'r':
-      c = '\r';
-      break;
-    case 't':
-      c = '\t';
-      break;
-    case 'u':
-      return read_unicode(p);
-    default:
-      return wrong("there is no such escape", p + 1);
-  }
+  if (p[1] == 'u') return read_unicode(p);
+  char c = kLetters[static_cast<unsigned char>(p[1])];
+  if (c == 0) return wrong("there is no such escape", p + 1);
   return Escape{nullptr, p + 2, {c}, 1};
 }
 
 char* unescape(const char* begin, const char* end, char* to) {
   const char* p = begin;
   for (;;) {
-    auto* backslash = static_cast<const char*>(std::memchr(p, '\\', end - p));
-    const char* stop = backslash ? backslash : end;
-    std::memcpy(to, p, stop - p);
-    to += stop - p;
-    if (!backslash) return to;
-    Escape e = read_escape(backslash);
+    // Escapes often come close together, so a few bytes are looked at one by one before blocks are.
+    const char* soon = p + std::min<std::ptrdiff_t>(end - p, 8);
+    while (p != soon && *p != '\\') *to++ = *p++;
+    if (p == soon) {
+#ifdef __SSE2__
+      int plain = 16;
+      while (plain == 16 && end - p >= 16) {
+        __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+        int found = _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
+        if (found != 0) plain = std::countr_zero(static_cast<unsigned>(found));
+        p += plain;
+        to += plain;
+      }
+#endif
+      while (p != end && *p != '\\') *to++ = *p++;
+      if (p == end) return to;
+    }
+    if (char c = kLetters[static_cast<unsigned char>(p[1])]) {
+      *to++ = c;
+      p += 2;
+      continue;
+    }
+    Escape e = read_escape(p);
     if (e.error) return nullptr;
-    std::memcpy(to, e.bytes, e.size);
+    std::memcpy(to, e.bytes, sizeof e.bytes);
     to += e.size;
     p = e.end;
   }

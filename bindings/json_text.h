@@ -6,6 +6,8 @@
 
 namespace rille::json {
 
+bool is_utf8(const char* begin, const char* end);
+
 // The first byte of the first sequence that is not UTF-8, or null.
 const char* find_invalid_utf8(const char* begin, const char* end);
 
@@ -21,7 +23,9 @@ struct Escape {
 Escape read_escape(const char* p);
 
 // Writes what the string between `begin` and `end` stands for and returns where that ends, or null
-// if an escape in it is wrong. REQUIRES: room for as many bytes as there are to read.
+// if an escape in it is wrong. REQUIRES: room for as many bytes as there are to read, and
+// kUnescapeSlack more.
+constexpr std::size_t kUnescapeSlack = 16;
 char* unescape(const char* begin, const char* end, char* to);
 
 }  // namespace rille::json
