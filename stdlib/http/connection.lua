@@ -26,6 +26,13 @@ local Raised = {}
 
 local function note_traceback(e)
   if errors.is_error(e) or getmetatable(e) == errors._Cancelled then return e end
+  -- Something in between may have caught it, and knows better where it comes from.
+  local x = task.current()[10]
+  local kept = x and x.rethrown
+  if kept and rawequal(kept.value, e) then
+    x.rethrown = nil
+    return setmetatable({ value = e, stack = kept.trace.stack }, Raised)
+  end
   return setmetatable({ value = e, stack = traceback("", 2) }, Raised)
 end
 M.note_traceback = note_traceback

@@ -146,7 +146,7 @@ local function send(conn, req, status, file, content_type, lines, flags, type_pa
   local has_body = conn:start(status, length, content_type, lines, flags)
   local sent = 0
   if has_body and length > 0 then
-    file:seek("set", first or 0)
+    if first or not type_path then file:seek("set", first or 0) end
     if not send_piece_by_piece(conn, file, length) then
       conn:cut()
       return status, 0
@@ -190,7 +190,7 @@ function M.send(conn, req, r, status, value, content_type, lines, flags)
     error("file: path or File expected, got " .. type(value), 0)
   end
   return finish(file, xpcall(send, keep_trace, conn, req, status, file, content_type, lines, flags,
-    r._type_path))
+    r._type_path or type(value) == "string" and value))
 end
 
 return M

@@ -12,6 +12,7 @@ return {
   options = client.options,
   request = client.request,
   Session = client.Session,
+  App = require "rille.http.app",
   serve = require("rille.http.server").serve,
   response = response.response,
   redirect = response.redirect,

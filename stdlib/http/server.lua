@@ -114,7 +114,7 @@ local function stop(self)
   if self._closing then return end
   self._closing = true
   self._core:stop()
-  self._listener:close()
+  if self._listener then self._listener:close() end
   for _, entry in pairs(self._children) do
     if entry.on_close then
       local ok, e = xpcall(entry.on_close, keep_trace, "the server is closed")
@@ -152,9 +152,36 @@ local function run_hook(self, name)
   end
 end
 
+local function listen(self)
+  local settings = self._settings
+  self._listener = net.listen {
+    host = settings.host, port = settings.port, path = settings.path,
+    reuse_port = settings.reuse_port or nil,
+  }
+  local where = self._listener:address()
+  self.host, self.port, self.path = where.host, where.port, where.path
+  self._name = tostring(where)
+end
+
+-- What an application does before it can serve. All that belongs to its life is done in one task.
+local function begin(self)
+  self._hooks.startup()
+  listen(self)
+end
+
 -- What the server's own task runs; the end of it is the end of the server.
-local function run(self)
-  local ok, e = xpcall(accept_all, keep_trace, self)
+local function run(self, begun)
+  local ok, e
+  if begun then
+    ok, e = xpcall(begin, keep_trace, self)
+    if not ok then
+      shielded(run_hook, self, "cleanup")
+      if not begun:done() then return begun:set_error(e) end
+      rethrow(e)
+    end
+    begun:set_result()
+  end
+  ok, e = xpcall(accept_all, keep_trace, self)
   stop(self)
   -- It is cancelled with the program, or with what started it; then there is no time to lose.
   if not ok then cancel_all(self) end
@@ -216,27 +243,31 @@ local M = {}
 
 --- Starts a server with settings that are checked.
 ---@param settings table  see rille.http.server_options; `handler`
----@param hooks table  `shutdown`, called when the server begins to close, and `cleanup`, at its end
+---@param hooks table  `startup`, called before it listens, `shutdown`, when it begins to close, and
+-- `cleanup`, at its end, all in the server's own task
 ---@param fn string  the name of the public function
 function M.start(settings, hooks, fn)
   local tls = settings.tls
   if tls then tls = require("rille.tls.stream").context(tls, "server", fn) end
   local self = setmetatable({
     _settings = settings, _hooks = hooks, _tls = tls, _children = {}, _entries = {}, _count = 0,
-    _closing = false, _changed = async.Event(), _closed = async.Event(),
-    _core = http1.server(settings),
+    _closing = false, _listener = false, _name = "HTTP", _changed = async.Event(),
+    _closed = async.Event(), _core = http1.server(settings),
   }, Server)
   settings.upgraded = function(...) return note_upgrade(self, ...) end
-  self._listener = net.listen {
-    host = settings.host, port = settings.port, path = settings.path,
-    reuse_port = settings.reuse_port or nil,
-  }
-  local where = self._listener:address()
-  self.host, self.port, self.path = where.host, where.port, where.path
-  self._name = tostring(where)
-  self._task = async.spawn(run, self)
+  local begun = hooks.startup and async.Future()
+  if not begun then listen(self) end
+  self._task = async.spawn(run, self, begun)
   self._task:set_name "HTTP server"
   self._task:add_done_callback(function(own) server_ended(self, own) end)
+  if begun then
+    local ok, e = xpcall(begun.await, keep_trace, begun)
+    if not ok then
+      self._task:cancel()
+      shielded(self._closed.wait, self._closed)
+      rethrow(e)
+    end
+  end
   return self
 end
 

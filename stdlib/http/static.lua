@@ -1,0 +1,122 @@
+--- Files of a folder, and nothing else: whatever a path says, what is sent lies within it.
+local fs = require "rille.fs"
+local task = require "rille.core.task"
+local errors = require "rille.errors"
+local check = require "rille.core.check"
+local response = require "rille.http.response"
+
+local xpcall = require("rille.core.protect").xpcall
+local keep_trace, rethrow = task.keep_trace, task.rethrow
+local rawget, type, ipairs, tonumber = rawget, type, ipairs, tonumber
+local find, sub, byte, format = string.find, string.sub, string.byte, string.format
+
+local KNOWN = { index = true, dotfiles = true, max_age = true, precompressed = true }
+-- What stands for "there is no such file", whatever the reason.
+local ABSENT = { ENOENT = true, ENOTDIR = true, ELOOP = true, ENAMETOOLONG = true, EINVAL = true }
+local ENCODINGS = { { "br", ".br" }, { "zstd", ".zst" }, { "gzip", ".gz" } }
+
+-- The real path of a file, or nil if there is none.
+local function real_path(path)
+  local ok, result = xpcall(fs.realpath, keep_trace, path)
+  if ok then return result end
+  if errors.is(result, "OSError") and ABSENT[result.code] then return nil end
+  if errors.is(result, "OSError") and result.code == "EACCES" then response.abort(403) end
+  return rethrow(result)
+end
+
+-- The segments as a path below the folder; nil for what cannot be one.
+local function relative_path(segments, first, dotfiles)
+  local parts = {}
+  for i = first, #segments do
+    local segment = segments[i]
+    local is_last = i == #segments
+    if segment == "" and not is_last or segment == "." or segment == ".."
+      or find(segment, "[/%z]") or byte(segment) == 46 and not dotfiles then
+      return nil
+    end
+    parts[#parts + 1] = segment
+  end
+  return table.concat(parts, "/")
+end
+
+-- Whether the client takes an encoding.
+local function accepts(header, encoding)
+  for item in header:gmatch "[^,]+" do
+    local name, rest = item:match "^%s*([^;%s]+)%s*(.-)%s*$"
+    if name and name:lower() == encoding then
+      local q = rest:match "[qQ]=([%d.]+)"
+      return not q or (tonumber(q) or 0) > 0
+    end
+  end
+  return false
+end
+
+---@param prefix string
+---@param dir string
+---@param options? table
+return function(prefix, dir, options)
+  prefix = check.string(prefix, 1, "static")
+  if find(prefix, "[{}]") then check.bad(1, "static", "parameters in the prefix") end
+  dir = check.string(dir, 2, "static")
+  if dir == "" or find(dir, "\0", 1, true) then
+    check.bad(2, "static", "path of a folder expected")
+  end
+  options = check.options(options, KNOWN, 3, "static")
+  local index = options.index
+  if index == nil then index = "index.html" end
+  if index and (type(index) ~= "string" or find(index, "[/%z]")) then
+    check.bad("index", "static", "name of a file expected")
+  end
+  local max_age = options.max_age
+  if max_age ~= nil then max_age = check.count(max_age, 0, "max_age", "static") end
+  local root
+
+  -- A file within the folder, with links followed; nil if there is none, or it is elsewhere.
+  local function within(path)
+    local real = real_path(path)
+    if not real then return nil end
+    local inside = root == "/" or real == root or sub(real, 1, #root + 1) == root .. "/"
+    return inside and real or nil
+  end
+
+  local function encoded(req, real, headers)
+    if not options.precompressed then return real end
+    headers.Vary = "Accept-Encoding"
+    local header = req.headers["accept-encoding"]
+    if not header then return real end
+    for _, entry in ipairs(ENCODINGS) do
+      local other = accepts(header, entry[1]) and within(real .. entry[2])
+      if other and fs.is_file(other) then
+        headers["Content-Encoding"] = entry[1]
+        return other
+      end
+    end
+    return real
+  end
+
+  return function(req)
+    root = root or real_path(dir)
+    local path = root and relative_path(rawget(req, "_segments"), rawget(req, "_at"),
+      options.dotfiles)
+    if not path then return 404 end
+    local wants_folder = path == "" or byte(path, -1) == 47
+    if wants_folder then
+      if not index then return 404 end
+      path = path .. index
+    end
+    local real = within(root .. "/" .. path)
+    if not real then return 404 end
+    local stat = fs.stat(real)
+    if stat.type == "directory" and not wants_folder then
+      if not index or not within(real .. "/" .. index) then return 404 end
+      local query = req.target:match "%?.*$" or ""
+      return response.redirect(req.raw_path .. "/" .. query, 301)
+    end
+    -- Not a device, nor a FIFO, which would not even open.
+    if stat.type ~= "file" then return 404 end
+    local headers = {}
+    if max_age then headers["Cache-Control"] = format("max-age=%d", max_age) end
+    return response.new { status = 200, file = encoded(req, real, headers), headers = headers,
+      _type_path = path }
+  end
+end
