@@ -242,6 +242,7 @@ Outcome Runtime::run_string(std::string_view code, const std::string& chunk_name
 }
 
 void Runtime::cancel_main(std::string_view reason) {
+  if (impl_->closed) return;  // the loop still runs then, and so do the host's callbacks
   // A callback of the loop has no protected call around it.
   int status = lua_cpcall(
       impl_->L,

@@ -17,6 +17,20 @@ TEST_CASE("closing twice does nothing") {
   runtime.close();
 }
 
+TEST_CASE("a signal that comes while a runtime closes has nothing to cancel") {
+  rille::Runtime runtime;
+  CHECK(runtime.run_string("return", "=test").kind == rille::Outcome::kDone);
+  uv_async_t signal;
+  signal.data = &runtime;
+  uv_async_init(runtime.loop(), &signal, [](uv_async_t* async) {
+    static_cast<rille::Runtime*>(async->data)->cancel_main("SIGINT");
+    uv_close(reinterpret_cast<uv_handle_t*>(async), nullptr);
+  });
+  uv_async_send(&signal);  // its callback runs in the loop's last turns
+  runtime.close();
+  CHECK(uv_is_closing(reinterpret_cast<uv_handle_t*>(&signal)));
+}
+
 TEST_CASE("what a script left asleep is cancelled, and its clean-up has run at the end") {
   rille::Runtime runtime;
   rille::Outcome outcome = runtime.run_string(R"lua(

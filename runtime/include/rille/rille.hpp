@@ -42,7 +42,8 @@ class Runtime {
   Outcome run_file(const std::string& path);
   Outcome run_string(std::string_view code, const std::string& chunk_name);
 
-  // Cancels the main task. REQUIRES: called in a callback of the loop.
+  // Cancels the main task. Once the runtime closes it does nothing. REQUIRES: called in a callback
+  // of the loop.
   void cancel_main(std::string_view reason);
 
   // The loop of this runtime, to start handles on, and its Lua state.
