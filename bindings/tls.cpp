@@ -26,6 +26,7 @@ struct ContextJob {
   Options options;
   std::shared_ptr<Context> context;
   Failure failure;
+  const Source* where = nullptr;
 };
 
 std::string text_field(lua_State* L, const char* name) {
@@ -51,16 +52,16 @@ bool has_field(lua_State* L, const char* name) {
   return has;
 }
 
-// context(options) -> TlsContext. `options`: ca, cert, key (PEM texts), ca_label and so on,
-// password, verify (1 or 0), alpn (as on the wire), min_version, max_version (OpenSSL's numbers),
-// ciphers, client, server (the sides it is for).
+// context(options) -> TlsContext. `options`: ca, cert, key (PEM texts), ca_label, ca_file and so
+// on, password, verify (1 or 0), alpn (as on the wire), min_version, max_version (OpenSSL's
+// numbers), ciphers, client, server (the sides it is for).
 int context(lua_State* L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   auto job = std::make_unique<ContextJob>();
   Options& o = job->options;
-  o.ca = {text_field(L, "ca"), text_field(L, "ca_label")};
-  o.certificate = {text_field(L, "cert"), text_field(L, "cert_label")};
-  o.key = {text_field(L, "key"), text_field(L, "key_label")};
+  o.ca = {text_field(L, "ca"), text_field(L, "ca_label"), has_field(L, "ca_file")};
+  o.certificate = {text_field(L, "cert"), text_field(L, "cert_label"), has_field(L, "cert_file")};
+  o.key = {text_field(L, "key"), text_field(L, "key_label"), has_field(L, "key_file")};
   o.password = text_field(L, "password");
   o.has_password = has_field(L, "password");
   o.verify = number_field(L, "verify", -1);
@@ -74,7 +75,7 @@ int context(lua_State* L) {
       L,
       [](void* data) {
         auto* j = static_cast<ContextJob*>(data);
-        j->context = Context::make(j->options, &j->failure);
+        j->context = Context::make(j->options, &j->failure, &j->where);
       },
       [](lua_State* l, void* data) {
         auto* j = static_cast<ContextJob*>(data);
@@ -82,6 +83,10 @@ int context(lua_State* L) {
           j->failure.push(l, "tls", "");
           lua_pushnil(l);
           lua_setfield(l, -2, "address");
+          if (j->where && j->where->is_file) {
+            lua_pushstring(l, j->where->label.c_str());
+            lua_setfield(l, -2, "path");
+          }
           return 1;
         }
         lua_pushnil(l);

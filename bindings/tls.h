@@ -58,6 +58,7 @@ std::vector<std::string> names_of(X509* certificate);
 struct Source {
   std::string pem;
   std::string label;
+  bool is_file = false;
   bool is_given() const { return !label.empty(); }
 };
 
@@ -94,8 +95,10 @@ class SessionCache {
 
 class Context {
  public:
-  // Parses everything; a failure's message names the file. On any thread.
-  static std::shared_ptr<Context> make(const Options& options, Failure* failure);
+  // Parses everything; a failure's message names the source, and `where` is set to it if it is
+  // one's fault. On any thread.
+  static std::shared_ptr<Context> make(const Options& options, Failure* failure,
+                                       const Source** where);
 
   SSL_CTX* of(Side side) { return side == Side::kClient ? client_.get() : server_.get(); }
   bool verifies(Side side) const { return verify_ < 0 ? side == Side::kClient : verify_ == 1; }

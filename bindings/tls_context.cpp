@@ -168,7 +168,8 @@ bool names_suites_only(SSL_CTX* context, const std::string& list) {
 
 class ContextMaker {
  public:
-  ContextMaker(const Options& options, Failure* failure) : options_(options), failure_(failure) {}
+  ContextMaker(const Options& options, Failure* failure, const Source** where)
+      : options_(options), failure_(failure), where_(where) {}
 
   std::shared_ptr<Context> make() {
     if (!read()) return nullptr;
@@ -185,10 +186,13 @@ class ContextMaker {
  private:
   bool read() {
     const Options& o = options_;
+    *where_ = &o.ca;
     if (o.ca.is_given() && !read_certificates(o.ca, &trusted_, failure_)) return false;
     if (!o.certificate.is_given()) return true;
+    *where_ = &o.certificate;
     if (!read_certificates(o.certificate, &chain_, failure_)) return false;
     const Source& source = o.key.is_given() ? o.key : o.certificate;
+    *where_ = &source;
     key_ = read_key(o, source, failure_);
     if (!key_) return false;
     if (X509_check_private_key(chain_[0].get(), key_.get()) == 1) return true;
@@ -200,6 +204,13 @@ class ContextMaker {
 
   bool fail(const std::string& after) {
     *failure_ = failure_from_queue(after);
+    *where_ = nullptr;
+    return false;
+  }
+
+  bool fail(const Source& source) {
+    fail(source.label);
+    *where_ = &source;
     return false;
   }
 
@@ -264,7 +275,7 @@ class ContextMaker {
     X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
     constexpr std::size_t kMostNames = 100;
     for (const CertificatePtr& x : trusted_) {
-      if (!X509_STORE_add_cert(store, x.get())) return fail(options_.ca.label);
+      if (!X509_STORE_add_cert(store, x.get())) return fail(options_.ca);
       // Tells clients which of their certificates will do.
       if (side == Side::kServer && mode != SSL_VERIFY_NONE && trusted_.size() <= kMostNames) {
         SSL_CTX_add_client_CA(c, x.get());
@@ -275,24 +286,26 @@ class ContextMaker {
 
   bool set_certificate(SSL_CTX* c) {
     if (chain_.empty()) return true;
-    const std::string& label = options_.certificate.label;
-    if (SSL_CTX_use_certificate(c, chain_[0].get()) != 1) return fail(label);
-    if (SSL_CTX_use_PrivateKey(c, key_.get()) != 1) return fail(label);
+    const Source& source = options_.certificate;
+    if (SSL_CTX_use_certificate(c, chain_[0].get()) != 1) return fail(source);
+    if (SSL_CTX_use_PrivateKey(c, key_.get()) != 1) return fail(source);
     for (std::size_t i = 1; i < chain_.size(); ++i) {
-      if (SSL_CTX_add1_chain_cert(c, chain_[i].get()) != 1) return fail(label);
+      if (SSL_CTX_add1_chain_cert(c, chain_[i].get()) != 1) return fail(source);
     }
     return true;
   }
 
   const Options& options_;
   Failure* failure_;
+  const Source** where_;
   std::shared_ptr<Context> context_;
   std::vector<CertificatePtr> trusted_, chain_;
   KeyPtr key_;
 };
 
-std::shared_ptr<Context> Context::make(const Options& options, Failure* failure) {
-  return ContextMaker(options, failure).make();
+std::shared_ptr<Context> Context::make(const Options& options, Failure* failure,
+                                       const Source** where) {
+  return ContextMaker(options, failure, where).make();
 }
 
 void Context::use_store(Side side, X509_STORE* store) {

@@ -99,6 +99,7 @@ function M.read(options, side, position, name)
       spec[option], spec[option .. "_label"] = value, ("the option '%s'"):format(option)
     else
       spec[option], spec[option .. "_label"] = fs.read_file(value), value
+      spec[option .. "_file"] = true
     end
   end
   return spec

@@ -82,8 +82,9 @@ test("a file with something else in it is a TLSError with its path", function()
   } do
     local err = test.raises("TLSError", tls.context, options)
     test.eq(err.code, "NO_START_LINE")
-    test.contains(err.message, options.ca or options.cert ~= server.cert and options.cert
-      or options.key)
+    local path = options.ca or options.cert ~= server.cert and options.cert or options.key
+    test.contains(err.message, path)
+    test.eq(err.path, path)
   end
   local broken = test.write(test.tmpdir() .. "/broken.pem",
     "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
@@ -100,6 +101,7 @@ test("a key that does not fit is named with the certificate", function()
   test.eq(err.code, "KEY_VALUES_MISMATCH")
   test.contains(err.message, server.cert)
   test.contains(err.message, other.key)
+  test.eq(err.path, other.key)
 end)
 
 test("a key with a password needs the right one", function()
@@ -125,6 +127,7 @@ test("PEM text does as well as a path, and a key may stand in the certificate's 
   connect(port, { ca = ca.pem })
   local err = test.raises("TLSError", tls.context, { ca = "-----BEGIN NOTHING-----" })
   test.contains(err.message, "the option 'ca'")
+  test.eq(err.path, nil)
 end)
 
 test("an RSA certificate serves as well", function()
