@@ -1,7 +1,10 @@
 // bindings/signal.cpp: rille.core.signal, the signals that a process gets.
 #include <signal.h>
 
+#include <atomic>
+#include <cstdint>
 #include <cstdio>
+#include <lua.hpp>
 #include <mutex>
 #include <rille/module.hpp>
 #include <string>
@@ -125,11 +128,61 @@ int unwatch(lua_State* L) {
   return 0;
 }
 
+// ---- code that does not wait -------------------------------------------------------------------
+// The loop does not learn of a SIGINT while Lua code runs on and on. At a prompt that would be a
+// process to kill, so there the handler itself sees to it that such code ends with an error.
+
+lua_State* guarded = nullptr;
+struct sigaction unguarded_action;
+
+constexpr std::uint64_t kPatience = 200000000;  // ns that the loop has to learn of it by itself
+std::atomic<std::uint64_t> interrupted_at = 0;
+
+// Called at each instruction that is interpreted. Code that is compiled is taken out of its trace
+// only now and then, by the profiler's tick, so the instructions cannot be what counts.
+void stop_code(lua_State* L, lua_Debug*) {
+  if (uv_hrtime() - interrupted_at < kPatience) return;
+  lua_sethook(L, nullptr, 0, 0);
+  interrupted_at = 0;
+  luaL_error(L, "interrupted");
+}
+
+void on_guarded_interrupt(int number) {
+  interrupted_at = uv_hrtime();
+  lua_sethook(guarded, stop_code, LUA_MASKCOUNT, 1);
+  unguarded_action.sa_handler(number);
+}
+
+// guard(on). REQUIRES: SIGINT is watched.
+int guard(lua_State* L) {
+  bool on = lua_toboolean(L, 1);
+  if (on && !guarded) {
+    guarded = L;
+    // Compiled code looks for hooks only where the profiler wants to know of lines.
+    luaJIT_profile_start(
+        L, "li100", [](void*, lua_State*, int, int) {}, nullptr);
+    sigaction(SIGINT, nullptr, &unguarded_action);
+    struct sigaction action = unguarded_action;
+    action.sa_handler = on_guarded_interrupt;
+    sigaction(SIGINT, &action, nullptr);
+  } else if (!on && guarded) {
+    sigaction(SIGINT, &unguarded_action, nullptr);
+    luaJIT_profile_stop(L);
+    guarded = nullptr;
+  }
+  return 0;
+}
+
+// calm() -> true if the loop has learned of the signal before code had to be stopped
+int calm(lua_State* L) {
+  lua_sethook(L, nullptr, 0, 0);
+  lua_pushboolean(L, interrupted_at.exchange(0) != 0);
+  return 1;
+}
+
 const rille_reg kFunctions[] = {
-    {"number", number, 0},
-    {"watch", watch, 0},
-    {"unwatch", unwatch, 0},
-    {nullptr, nullptr, 0},
+    {"number", number, 0}, {"watch", watch, 0}, {"unwatch", unwatch, 0},
+    {"guard", guard, 0},   {"calm", calm, 0},   {nullptr, nullptr, 0},
 };
 
 }  // namespace

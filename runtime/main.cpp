@@ -123,7 +123,10 @@ CommandLine parse(int argc, char** argv) {
 
   if (position < argc && std::strcmp(argv[position], "--") == 0) ++position;
   line.options.command.assign(argv, argv + position);
-  if (!line.has_code) {
+  if (!line.has_code && position == argc && isatty(STDIN_FILENO)) {
+    line.code = "require('rille.repl').run()";
+    line.has_code = true;
+  } else if (!line.has_code) {
     line.script = position < argc ? argv[position++] : "-";
     line.options.script = line.script;
   }
