@@ -613,7 +613,23 @@ struct TaskLib {
     return 1;
   }
 
-  // stats() -> tasks, live timers, active handles, abandoned operations, threads of a pool at most,
+  // What somebody has opened: sockets and pipes whatever they do, and all else that holds the loop.
+  static bool counts(uv_handle_t* h) {
+    if (uv_is_closing(h)) return false;
+    switch (uv_handle_get_type(h)) {
+      case UV_TCP:
+      case UV_NAMED_PIPE:
+      case UV_TTY:
+      case UV_UDP:
+        return true;
+      case UV_POLL:
+        return uv_has_ref(h);
+      default:
+        return uv_is_active(h) && uv_has_ref(h);
+    }
+  }
+
+  // stats() -> tasks, live timers, open handles, abandoned operations, threads of a pool at most,
   // jobs that wait for one
   static int stats(lua_State* L) {
     Scheduler* s = self(L);
@@ -625,7 +641,7 @@ struct TaskLib {
     uv_walk(
         s->loop_,
         [](uv_handle_t* h, void* n) {
-          if (uv_is_active(h) && uv_has_ref(h)) ++*static_cast<int*>(n);
+          if (counts(h)) ++*static_cast<int*>(n);
         },
         &handles);
     if (s->timer_active_) --handles;

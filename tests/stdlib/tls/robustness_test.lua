@@ -73,19 +73,20 @@ local function middleman(port, from_client, from_server)
     end
     pcall(to.shutdown, to)
   end
+  local client, server
   local task = async.spawn(function()
-    local client = listener:accept()
-    local server = net.connect { host = "127.0.0.1", port = port }
+    client = listener:accept()
+    server = net.connect { host = "127.0.0.1", port = port }
     async.gather {
       function() pump(client, server, from_client) end,
       function() pump(server, client, from_server) end,
     }
-    client:close()
-    server:close()
   end)
   test.defer(function()
     task:cancel()
     async.wait { task }
+    if client then client:abort() end
+    if server then server:abort() end
   end)
   return own
 end
