@@ -529,6 +529,14 @@ struct StreamMethods {
     return 1;
   }
 
+  // __gc: what was written goes out even if nobody holds the stream any more.
+  static int collect(lua_State* L) {
+    auto* s = static_cast<Stream*>(lua_touserdata(L, 1));
+    if (s->is_open() && s->transport_->pending() > 0) linger(L, s->detach());
+    s->~Stream();
+    return 0;
+  }
+
   // stream:name() -> what errors call it
   static int name(lua_State* L) {
     Stream* s = Class<Stream>::check(L, 1);
@@ -658,6 +666,8 @@ extern "C" int luaopen_rille_core_stream(lua_State* L) {
     lua_pushcclosure(L, r.func, 1);
     lua_setfield(L, -3, r.name);
   }
+  lua_pushcfunction(L, rille::StreamMethods::collect);
+  lua_setfield(L, -2, "__gc");
   lua_getfield(L, -1, "__index");
   lua_setfield(L, -3, "Stream");
   lua_setfield(L, -2, "metatable");

@@ -131,6 +131,7 @@ local function start(self, stream)
   else
     child = task.spawn_for(self, self._fn, stream)
   end
+  child:set_name("connection from " .. stream:name())
   self._streams[child] = stream
   self._alive = self._alive + 1
 end

@@ -27,6 +27,7 @@ test("each connection has a task, and its stream is closed when that ends", func
   local tasks = {}
   local listener, server = serving(function(stream)
     tasks[async.current_task()] = true
+    test.eq(async.current_task():name(), "connection from " .. tostring(stream:peer()))
     stream:write("hello ", stream:read())
   end)
   local clients = {}

@@ -474,6 +474,24 @@ test("a stream that nobody holds is closed", function()
   support.open_files(before)
 end)
 
+test("what was written is delivered although nobody holds the stream any more", function()
+  local listener = net.listen {}
+  local writer = async.spawn(function()
+    local stream = net.connect { host = "127.0.0.1", port = listener:address().port }
+    stream:write(("x"):rep(10000000))
+  end)
+  local far = listener:accept()
+  listener:close()
+  test.turns()
+  writer:cancel()
+  async.wait { writer }
+  writer = nil -- luacheck: ignore 311 (it would hold the stream)
+  collectgarbage()
+  collectgarbage()
+  test.eq(#read_all(far), 10000000)
+  far:close()
+end)
+
 test("wrong arguments blame the script's line", function()
   local near = pair()
   test.blames_caller("bad argument #1 to 'write'", function() near:write({}) end)

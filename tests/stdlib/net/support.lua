@@ -92,4 +92,11 @@ function M.resident()
   return tonumber(content("/proc/self/status"):match "VmRSS:%s*(%d+)")
 end
 
+-- With its first stream libuv opens a descriptor of its own, which would be counted later.
+do
+  local listener = net.listen {}
+  net.connect({ host = "127.0.0.1", port = listener:address().port }):close()
+  listener:close()
+end
+
 return M
