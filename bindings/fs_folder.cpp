@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <deque>
 #include <string>
 #include <utility>
 #include <vector>
@@ -57,14 +58,20 @@ class Folder : public Job {
   std::vector<std::string> names_;
 };
 
-// A folder that is read a batch at a time. Shared by the userdata and the job that reads on: one at
-// a time, and the batch is untouched meanwhile.
+class ScanJob;
+
+// A folder that is read a batch at a time. Shared by the userdata and the jobs that read on, one
+// after the other; the batch is untouched meanwhile.
 struct Scan {
   std::string path;
   Directory directory;
   Buffer batch;  // each entry: its type, its name, a zero
   std::size_t next = 0;
   bool ended = false;
+  ScanJob* active = nullptr;
+  std::deque<ScanJob*> queue;  // behind one that its task has given up
+
+  bool has_entry() const { return next < batch.size(); }
 };
 
 struct ScanHandle {
@@ -78,9 +85,23 @@ class ScanJob : public Job {
   ScanJob(std::shared_ptr<Scan> scan, bool first)
       : Job(scan->path), scan_(std::move(scan)), first_(first) {}
 
+  static int run(lua_State* L, std::unique_ptr<ScanJob> job) {
+    rille_waiter* waiter = job->prepare(L);
+    Scan* scan = job->scan_.get();
+    if (scan->active) {
+      scan->queue.push_back(job.release());
+    } else {
+      scan->active = job.get();
+      job.release()->submit();
+    }
+    return rille_park(L, waiter);
+  }
+
  protected:
   Step work() override {
     Directory& directory = scan_->directory;
+    // One that was given up may have brought some.
+    if (scan_->has_entry() || scan_->ended) return Step::kDone;
     if (first_) {
       int rc = directory.open(AT_FDCWD, path_.c_str(), true);
       if (rc < 0) return fail("opendir", -rc);
@@ -105,6 +126,19 @@ class ScanJob : public Job {
       }
     }
     return Step::kDone;
+  }
+
+  void ended() override {
+    scan_->active = nullptr;
+    if (scan_->queue.empty()) return;
+    scan_->active = scan_->queue.front();
+    scan_->queue.pop_front();
+    scan_->active->submit();
+  }
+
+  // While it is in the queue it is in no pool, and has to wait for its turn to end.
+  void cancelled() override {
+    if (scan_->active == this) stop();
   }
 
   int push(lua_State* L) override {
@@ -139,19 +173,19 @@ int folder(lua_State* L) {
 int scan(lua_State* L) {
   auto scan = std::make_shared<Scan>();
   scan->path = to_string(L, 1);
-  return Job::run(L, std::make_unique<ScanJob>(std::move(scan), true));
+  return ScanJob::run(L, std::make_unique<ScanJob>(std::move(scan), true));
 }
 
 // scan_on(handle) -> err: reads the next batch. REQUIRES: `scan_take` gave true.
 int scan_on(lua_State* L) {
-  return Job::run(L, std::make_unique<ScanJob>(handle_at(L, 1)->scan, false));
+  return ScanJob::run(L, std::make_unique<ScanJob>(handle_at(L, 1)->scan, false));
 }
 
 // scan_take(handle) -> name, type; nothing at the end; or true if it has to be read on.
 int scan_take(lua_State* L) {
   Scan* scan = handle_at(L, 1)->scan.get();
-  if (scan->next == scan->batch.size()) {
-    if (scan->ended) return 0;
+  if (scan->active || !scan->has_entry()) {
+    if (!scan->active && scan->ended) return 0;
     lua_pushboolean(L, true);
     return 1;
   }

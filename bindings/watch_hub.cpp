@@ -491,6 +491,7 @@ void Hub::tell_one(Watch* watch, const inotify_event* event, const inotify_event
     watch->end();
     return;
   }
+  if (watch->ended_) return;
   if (event->len == 0) {
     if (!is_root) return;
     if (mask & IN_ATTRIB && !watch->is_folder_) {

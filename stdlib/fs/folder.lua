@@ -28,7 +28,7 @@ end
 
 local function scan_step(self)
   local name, kind = scan_take(self._handle)
-  if name == true then
+  while name == true do
     local err = scan_on(self._handle)
     if err ~= nil then return err end
     if not self._handle then return end
@@ -91,6 +91,10 @@ local function walk_step(self)
       pending[#pending] = nil
       local err
       err, dirs, files = binding.folder(folder, false)
+      if err == true or err == 1 then
+        pending[#pending + 1] = folder
+        return err
+      end
       if err ~= nil and not is_gone(err) then
         if not (self._on_error and errors.is(err, "OSError")) then return err end
         local ok, e = task.protected(self._on_error, err)

@@ -162,6 +162,31 @@ test("several tasks share an iterator, and each entry comes once", function()
   test.eq(count, 9000)
 end)
 
+test("a task that is cancelled in a shared iterator takes nothing from the others", function()
+  local dir = files.roomy_tmpdir()
+  files.make_many(dir, 9000)
+  fs.mkdir(dir .. "/0")
+  fs.mkdir(dir .. "/0/00")
+  for _, make in ipairs { fs.scandir, fs.walk } do
+    for turns = 0, 7 do
+      local iterator, seen, count = make(dir), {}, 0
+      local function work()
+        for name in iterator do
+          assert(not seen[name])
+          seen[name], count = true, count + 1
+        end
+      end
+      local victim = async.spawn(work)
+      local others = { async.spawn(work), async.spawn(work) }
+      test.turns(turns)
+      victim:cancel()
+      async.wait { victim }
+      for _, other in ipairs(others) do other:await() end
+      test.eq(count, make == fs.scandir and 9001 or 3)
+    end
+  end
+end)
+
 test("a scan that is cancelled anywhere leaves nothing", function()
   local dir = files.roomy_tmpdir()
   files.make_many(dir, 5000)
