@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "fs_directory.h"
@@ -85,7 +86,8 @@ class Hub::Cover : public Job {
       auto it = hub_->watches_.find(id);
       if (it == hub_->watches_.end()) continue;
       const Watch* w = it->second;
-      tasks_.push_back({id, w->path_, std::move(folder), w->is_folder_, w->device_, w->inode_});
+      tasks_.push_back(
+          {id, w->real_path_, std::move(folder), w->is_folder_, w->device_, w->inode_});
     }
   }
 
@@ -171,6 +173,9 @@ class Hub::Start : public Job {
     root_ = inotify_add_watch(inotify_, path_.c_str(), kMask);
     if (root_ < 0) return fail("inotify_add_watch");
     if (stat(path_.c_str(), &st_) < 0) return fail("stat");
+    std::unique_ptr<char, void (*)(void*)> real(realpath(path_.c_str(), nullptr), std::free);
+    if (!real) return fail("realpath");
+    real_path_ = real.get();
     covered_.push_back({"", root_, {}});
     if (!recursive_ || !S_ISDIR(st_.st_mode)) return Step::kDone;
     covered_.clear();
@@ -182,6 +187,7 @@ class Hub::Start : public Job {
   void ended() override {
     if (hub_->gone_) return;
     if (status_ == 0 && !stopped()) {
+      watch_->real_path_ = std::move(real_path_);
       watch_->root_ = root_;
       watch_->is_folder_ = S_ISDIR(st_.st_mode);
       watch_->device_ = st_.st_dev;
@@ -207,6 +213,7 @@ class Hub::Start : public Job {
   int inotify_ = -1;
   int early_error_ = 0;
   int root_ = -1;
+  std::string real_path_;
   struct stat st_ {};
   std::vector<Covered> covered_;
 };

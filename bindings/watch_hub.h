@@ -66,6 +66,7 @@ class Watch {
 
   std::shared_ptr<Hub> hub_;
   std::string path_;
+  std::string real_path_;  // also when the working directory is another one
   bool recursive_;
   uint64_t id_ = 0;  // none until it is registered
   int root_ = -1;

@@ -160,6 +160,23 @@ test("a recursive watch forgets what is moved out, and covers what is moved in",
   watch:close()
 end)
 
+test("a watch of a relative path stays where it is when the working directory changes", function()
+  local dir, former = test.tmpdir(), fs.cwd()
+  test.defer(function() fs.chdir(former) end)
+  shell(("mkdir '%s/w' && touch '%s/f'"):format(dir, dir))
+  fs.chdir(dir)
+  local folder, file = fs.watch("w", { recursive = true }), fs.watch "f"
+  fs.chdir "/"
+  fs.mkdir(dir .. "/w/new")
+  fs.write_file(dir .. "/w/new/file", "")
+  fs.chmod(dir .. "/f", "600")
+  test.eq(folder(), { type = "create", name = "new", path = "w/new" })
+  test.eq(folder().name, "new/file")
+  test.eq(file().type, "change")
+  folder:close()
+  file:close()
+end)
+
 test("no file in a folder that is just being made is missed, or told twice", function()
   local dir = test.tmpdir()
   local watch = fs.watch(dir, { recursive = true })
