@@ -61,20 +61,34 @@ function files.all(iterator)
   end
 end
 
---- Runs fn(dir) with a folder on a file system of `size` bytes, in a process of its own; says what
--- is missing if that is not permitted.
-function files.on_small_disk(code, size)
-  local dir = test.tmpdir()
-  local script = test.write(dir .. "/script.lua", code)
-  local mounted = ("mount -t tmpfs -o size=%d,nr_inodes=100 rille-test '%s/disk'"):format(size, dir)
-  fs.mkdir(dir .. "/disk")
+-- Runs `code` in a process that has mounts of its own, made by the shell's `mount`; nil if that is
+-- not permitted here.
+local function with_mounts(mount, code, ...)
+  local script = test.write(test.tmpdir() .. "/script.lua", code)
   local unshare = files.is_root() and "unshare -m" or "unshare -rm"
-  if os.execute(("%s sh -c \"%s\" 2>/dev/null"):format(unshare, mounted)) ~= 0 then return nil end
-  local result = test.rille({}, {
-    prefix = ("%s sh -c \"%s && exec '%s' '%s' '%s/disk'\" --"):format(
-      unshare, mounted, test.executable(), script, dir),
+  if os.execute(("%s sh -c \"%s\" 2>/dev/null"):format(unshare, mount)) ~= 0 then
+    print "# mounting is not permitted here"
+    return nil
+  end
+  local args = {}
+  for i, arg in ipairs { test.executable(), script, ... } do args[i] = ("'%s'"):format(arg) end
+  return test.rille({}, {
+    prefix = ("%s sh -c \"%s && exec %s\" --"):format(unshare, mount, table.concat(args, " ")),
   })
-  return result
+end
+
+--- Runs `code` in a process of its own with a folder on a file system of `size` bytes and 100 files
+-- at most, whose path is `arg[1]`. Gives nil if that is not permitted here.
+function files.on_small_disk(code, size)
+  local disk = test.tmpdir() .. "/disk"
+  fs.mkdir(disk)
+  local mount = ("mount -t tmpfs -o size=%d,nr_inodes=100 rille-test '%s'"):format(size, disk)
+  return with_mounts(mount, code, disk)
+end
+
+--- The same without a /proc, and with a folder in the place of the small disk.
+function files.without_proc(code)
+  return with_mounts("mount -t tmpfs rille-test /proc", code, test.tmpdir())
 end
 
 return files

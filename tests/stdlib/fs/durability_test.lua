@@ -44,6 +44,26 @@ test("a kill during an atomic write leaves the old content or the new", { limit 
   end
 end)
 
+test("where a file needs a name to be replaced, it is as whole", function()
+  local result = files.without_proc [[
+    local async, fs, dir = require "rille.async", require "rille.fs", arg[1]
+    fs.write_file(dir .. "/a", "one", { atomic = true })
+    fs.write_file(dir .. "/a", "two", { atomic = true })
+    fs.copy(dir .. "/a", dir .. "/b")
+    print(fs.read_file(dir .. "/a"), fs.read_file(dir .. "/b"))
+    for turns = 0, 8 do
+      local writer = async.spawn(fs.write_file, dir .. "/a", ("x"):rep(1000000), { atomic = true })
+      for _ = 1, turns do async.sleep(0) end
+      writer:cancel()
+      async.wait { writer }
+    end
+    -- What is still going on ends before the process does.
+    repeat async.sleep(0.01) until #fs.list(dir) == 2
+    print(table.concat(fs.list(dir), " "))
+  ]]
+  if result then test.eq(result.stdout, "two\ttwo\na b\n", result.stderr) end
+end)
+
 test("a file that shrinks and grows meanwhile is read as far as it goes", function()
   local path = test.write(test.tmpdir() .. "/file", ("x"):rep(300000))
   local stop = false
