@@ -319,7 +319,8 @@ namespace {
 // Holds all threads of the pools of `kinds`, and a job more in each queue, until it is opened.
 class Hold {
  public:
-  Hold(Pools& pools, std::initializer_list<PoolKind> kinds) {
+  Hold(rille::Runtime& runtime, std::initializer_list<PoolKind> kinds) : runtime_(runtime) {
+    Pools& pools = rille::pools_of(runtime.lua_state());
     int running = 0;
     for (PoolKind kind : kinds) {
       for (int i = 0; i <= pools.size(); ++i) {
@@ -330,9 +331,16 @@ class Hold {
     }
     gate_.await(running);
   }
+  ~Hold() {
+    open();
+    for (auto& job : jobs_) {
+      while (job->calls == 0) uv_run(runtime_.loop(), UV_RUN_ONCE);
+    }
+  }
   void open() { gate_.open(); }
 
  private:
+  rille::Runtime& runtime_;
   Gate gate_;
   std::vector<std::unique_ptr<TestJob>> jobs_;
 };
@@ -354,7 +362,7 @@ void define_open(lua_State* L, Hold* hold) {
 
 TEST_CASE_METHOD(RuntimeFixture,
                  "files are read and written while names and others' work hold all their threads") {
-  Hold hold(rille::pools_of(runtime.lua_state()), {PoolKind::kNames, PoolKind::kWork});
+  Hold hold(runtime, {PoolKind::kNames, PoolKind::kWork});
   define_open(runtime.lua_state(), &hold);
   run(R"lua(
     local async, fs = require "rille.async", require "rille.fs"
@@ -373,7 +381,7 @@ TEST_CASE_METHOD(RuntimeFixture,
 }
 
 TEST_CASE_METHOD(RuntimeFixture, "names are looked up while files hold all their threads") {
-  Hold hold(rille::pools_of(runtime.lua_state()), {PoolKind::kFiles, PoolKind::kWork});
+  Hold hold(runtime, {PoolKind::kFiles, PoolKind::kWork});
   define_open(runtime.lua_state(), &hold);
   run(R"lua(
     local async = require "rille.async"
@@ -388,7 +396,7 @@ TEST_CASE_METHOD(RuntimeFixture, "names are looked up while files hold all their
 TEST_CASE_METHOD(RuntimeFixture, "stats tell how large a pool is, what waits and what runs on",
                  "[cancel]") {
   Pools& pools = rille::pools_of(runtime.lua_state());
-  Hold hold(pools, {PoolKind::kFiles});
+  Hold hold(runtime, {PoolKind::kFiles});
   define_open(runtime.lua_state(), &hold);
   lua_pushinteger(runtime.lua_state(), pools.size());
   lua_setglobal(runtime.lua_state(), "size");
