@@ -1,5 +1,7 @@
 """Runs one command of one peer, and says what it cost. Every figure is better when smaller."""
+import json
 import os
+import random
 import re
 import shlex
 import shutil
@@ -249,6 +251,36 @@ def make_files():
         os.rename(big + ".part", big)
     subprocess.run("cat big > /dev/null; find . -name 'f*' -exec cat {} + > /dev/null", shell=True,
                    cwd=DATA, check=True)
+
+
+def make_json_files():
+    """The documents of the JSON workloads, the same ones every time."""
+    folder = DATA + "/json"
+    if os.path.exists(folder):
+        return
+    rng = random.Random(1)
+    words = "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor".split()
+
+    def user(i):
+        return {"id": i, "name": f"{rng.choice(words)} {rng.choice(words)}", "email": f"u{i}@example.com",
+                "active": rng.random() < 0.5, "age": rng.randint(18, 90), "tags": rng.sample(words, 3), "note": None,
+                "address": {"street": f"{i} main st", "zip": str(10000 + i % 89999),
+                            "geo": [round(rng.uniform(-90, 90), 6), round(rng.uniform(-180, 180), 6)]}}
+
+    def string():
+        return "".join(rng.choice('abcdefghijklmnopqrstuvwxyz     "\\\n\té€') for _ in range(rng.randint(5, 120)))
+
+    documents = {
+        "objects": [user(i) for i in range(400)],
+        "numbers": [[rng.uniform(-1000, 1000), rng.randint(-10**6, 10**6), i] for i in range(5000)],
+        "strings": [string() for _ in range(2000)],
+        "large": [user(i) for i in range(45000)],
+    }
+    os.makedirs(folder + ".part")
+    for name, value in documents.items():
+        with open(f"{folder}.part/{name}.json", "w", encoding="utf-8") as file:
+            json.dump(value, file, separators=(",", ":"), ensure_ascii=False)
+    os.rename(folder + ".part", folder)
 
 
 def make_load():

@@ -12,7 +12,7 @@ apt-get install -y --no-remove --no-install-recommends \
   libssl-dev openssl libuv1-dev libhttp-parser-dev libluajit-5.1-dev luajit lua5.1 lua5.3 \
   python3-uvloop python3-aiohttp python3-websockets \
   golang-go golang-github-gorilla-websocket-dev \
-  tarantool lua-cqueues lua-copas lua-socket lua-luv nginx
+  tarantool lua-cqueues lua-copas lua-socket lua-luv lua-cjson nginx
 command -v node >/dev/null || apt-get install -y --no-remove --no-install-recommends nodejs npm
 
 unpacked=$build/nginx-lua

@@ -71,6 +71,10 @@ WORKLOADS = {
     "tls_bulk": Workload("server", 1, "CPU ms/GiB", "openssl [s_server]",
                          [AtMost(1 / 0.8, "openssl [s_server]")], per=1e3 * 2**30),
     "ws_echo": Workload("server", 50, "CPU µs/message", "c-libuv", per=1e6),
+    **{f"json_{what}_{kind}": self_measured(n, f"{unit}/document", "", [Ahead("cjson")], per=per)
+       for what in ("decode", "encode")
+       for kind, n, unit, per in [("objects", 1000, "µs", 1e6), ("numbers", 500, "µs", 1e6),
+                                  ("strings", 1000, "µs", 1e6), ("large", 5, "ms", 1e3)]},
     "startup": Workload("startup", 50, "ms", "c-libuv",
                         [AtMost(value=4), AtMost(value=6 * 1024, metric="rss")], per=1e3),
 }

@@ -1,0 +1,12 @@
+'use strict';
+const { readFileSync } = require('fs');
+const W = process.argv[2], N = Number(process.argv[3]);
+const [, what, kind] = W.split('_');
+const text = readFileSync(`${process.env.BENCH_DATA}/json/${kind}.json`, 'utf8');
+const value = JSON.parse(text);
+const operation = what === 'decode' ? () => JSON.parse(text) : () => JSON.stringify(value);
+for (let i = 0; i < N / 10 + 1; i++) operation();
+const t0 = process.hrtime.bigint();
+for (let i = 0; i < N; i++) operation();
+const t = Number(process.hrtime.bigint() - t0) / 1e9;
+console.log(`${W} ${N} ${t.toFixed(6)} ${(N / t).toFixed(1)}`);
