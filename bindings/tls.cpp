@@ -2,6 +2,9 @@
 // error first.
 #include "tls.h"
 
+#include <algorithm>
+
+#include "host_name.h"
 #include "stream.h"
 
 namespace rille::tls {
@@ -154,6 +157,14 @@ int prepare(lua_State* L) {
   return 0;
 }
 
+// Certificates have the names of hosts as the DNS does.
+std::string ascii_name(std::string host) {
+  bool is_ascii = std::none_of(host.begin(), host.end(),
+                               [](char c) { return static_cast<unsigned char>(c) > 127; });
+  if (is_ascii) return host;
+  return host_name(host).value_or(host);
+}
+
 // (stream, context, store, peer [, host, session, limit]): puts TLS around the stream's transport.
 // `peer` is what errors call the other end, `limit` are seconds for the handshake.
 int start(lua_State* L, Side side) {
@@ -165,7 +176,7 @@ int start(lua_State* L, Side side) {
   if (!lua_isnil(L, 3)) c->use_store(side, Class<StoreObject>::check(L, 3)->store.get());
   Peer peer;
   peer.name = luaL_checkstring(L, 4);
-  peer.host = luaL_optstring(L, 5, "");
+  peer.host = ascii_name(luaL_optstring(L, 5, ""));
   peer.session = luaL_optstring(L, 6, "");
   peer.limit_ms = static_cast<std::uint64_t>(luaL_optnumber(L, 7, 0) * 1000);
   if (s->is_busy()) return push_busy(L, s);

@@ -113,6 +113,13 @@ test("a dot at the end of a name is not part of it", function()
   test.eq(connect(port, { server_name = "localhost." }):tls().server_name, "localhost")
 end)
 
+test("a name beyond ASCII is checked as the DNS has it", function()
+  local issued = ca:issue("idn", { names = "DNS:xn--bcher-kva.example" })
+  local port = serve({ cert = issued.cert, key = issued.key }, echo)
+  local stream = connect(port, { server_name = "b\195\188cher.example" })
+  test.eq(stream:tls().server_name, "xn--bcher-kva.example")
+end)
+
 test("no name at all is not a name that fits", function()
   local port = serve({}, echo)
   local err = test.raises(".", connect, port, { server_name = "." })
