@@ -132,8 +132,19 @@ class UvTransport final : public Transport {
     if (n > 0) {
       to->received(buffer->base, static_cast<std::size_t>(n));
     } else if (n < 0) {
-      to->ended(failure_of(static_cast<int>(n)));
+      int status = n == UV_EOF ? status_of_end(s) : static_cast<int>(n);
+      to->ended(failure_of(status));
     }
+  }
+
+  // A reset that comes right behind the last bytes is an end in order to libuv.
+  static int status_of_end(uv_stream_t* s) {
+    uv_os_fd_t fd;
+    int error = 0;
+    socklen_t size = sizeof error;
+    bool known = s->type == UV_TCP && uv_fileno(reinterpret_cast<uv_handle_t*>(s), &fd) == 0 &&
+                 getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0;
+    return known && error != 0 ? -error : UV_EOF;
   }
 
   StreamHandle handle_;
