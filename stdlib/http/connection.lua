@@ -90,7 +90,7 @@ end
 -- Sends what a handler returned; gives the status and how many bytes the body had.
 local function send(conn, req, ...)
   if rawget(req, "_upgraded") then return 101, 0 end
-  local ok, status, body, content_type, lines, flags, e6, e7 =
+  local ok, status, body, content_type, lines, flags, e6, e7, e8 =
     xpcall(resolve, note_traceback, req.method == "HEAD", ...)
   if not ok then return fail(conn, req, status) end
   if status then
@@ -101,7 +101,7 @@ local function send(conn, req, ...)
   local sent_status, bytes
   -- In parts: everything has moved by one place.
   ok, sent_status, bytes = xpcall(sender.send, note_traceback, conn, req, r, body, content_type,
-    lines, flags, e6, e7)
+    lines, flags, e6, e7, e8)
   if not ok then
     local failed = sent_status
     return fail_in_parts(conn, req, failed)
@@ -115,6 +115,7 @@ local function call_in_scope(scope, settings, conn, req)
   local guard = settings.cancel_on_disconnect and sender.guard(conn, scope, true)
   local ok, a, b, c = xpcall(settings.handler, note_traceback, req)
   if guard then guard:cancel() end
+  if not ok and is_cancellation(a) then error(a, 0) end
   return ok, a, b, c
 end
 

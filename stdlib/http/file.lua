@@ -162,7 +162,7 @@ local function open(path)
   if ok then return result end
   local e = result
   if errors.is(e, "OSError") and (e.code == "ENOENT" or e.code == "ENOTDIR"
-      or e.code == "ENAMETOOLONG") then
+      or e.code == "ENAMETOOLONG" or e.code == "EISDIR") then
     not_found(path)
   end
   rethrow(e)

@@ -198,7 +198,7 @@ end
 function Response:set_cookie(name, value, options)
   name = cookie_name(name, "set_cookie")
   value = check.string(value, 2, "set_cookie")
-  if find(value, "[^\33\35-\43\45-\58\60-\91\93-\126]") then
+  if find(value, '[%c%s",;\\\127-\255]') then
     check.bad(2, "set_cookie", "a character that a cookie's value cannot have")
   end
   return add_cookie(self, name, value, options, "set_cookie")
