@@ -396,17 +396,17 @@ test("a thousand questions at once are all answered", function()
   local server = serve()
   local r = resolver(server, { timeout = 30 })
   local list = {}
-  for i = 1, 1000 do list[i] = ("echo.%d.test"):format(i) end
+  for i = 1, 1000 * test.SCALE do list[i] = ("echo.%d.test"):format(i) end
   local found = async.map(list, function(name) return r:resolve(name, "TXT")[1] end)
-  for i = 1, 1000 do test.eq(found[i], list[i]) end
+  for i, name in ipairs(list) do test.eq(found[i], name) end
 end)
 
 test("a thousand questions to a silent server all come to their timeout", function()
   local r = resolver(serve(), { timeout = 0.3, tries = 1 })
   local list = {}
-  for i = 1, 1000 do list[i] = ("silent.%d.test"):format(i) end
+  for i = 1, 1000 * test.SCALE do list[i] = ("silent.%d.test"):format(i) end
   local found = async.map(list, function(name) return code_of(r.resolve, r, name) end)
-  for i = 1, 1000 do test.eq(found[i], "TimeoutError") end
+  for i = 1, #list do test.eq(found[i], "TimeoutError") end
 end)
 
 test("a cancelled question leaves the others alone", function()
