@@ -1,5 +1,6 @@
 // rille.core.udp: datagrams. They are received when a task asks for one: what nobody has asked for
 // stays with the system, which drops what is too much.
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -267,6 +268,9 @@ int open(lua_State* L) {
     ::setsockopt(socket.get(), level, option, &value, sizeof value);
   };
   if (family == AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, lua_toboolean(L, 3));
+  // Groups that other sockets have joined are not this one's.
+  set(IPPROTO_IP, IP_MULTICAST_ALL, 0);
+  if (family == AF_INET6) set(IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
   if (lua_toboolean(L, 4)) set(SOL_SOCKET, SO_REUSEPORT, 1);
   socklen_t size = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
@@ -341,6 +345,7 @@ constexpr Option kOptions[] = {
     {"ttl", IPPROTO_IP, IP_TTL, IPPROTO_IPV6, IPV6_UNICAST_HOPS},
     {"multicast_ttl", IPPROTO_IP, IP_MULTICAST_TTL, IPPROTO_IPV6, IPV6_MULTICAST_HOPS},
     {"multicast_loop", IPPROTO_IP, IP_MULTICAST_LOOP, IPPROTO_IPV6, IPV6_MULTICAST_LOOP},
+    {"multicast_interface", IPPROTO_IP, IP_MULTICAST_IF, IPPROTO_IPV6, IPV6_MULTICAST_IF},
 };
 
 // socket:set_option(name, number) -> err
@@ -361,10 +366,39 @@ int set_option(lua_State* L) {
       is_v4 = is_set && o.level_v4 != o.level_v6 &&
               IN6_IS_ADDR_UNSPECIFIED(&reinterpret_cast<sockaddr_in6&>(bound).sin6_addr);
     }
-    if (is_v4) is_set = ::setsockopt(udp->fd(), o.level_v4, o.option_v4, &value, sizeof value) == 0;
+    if (is_v4) {
+      ip_mreqn interface {};
+      interface.imr_ifindex = value;
+      bool is_interface = o.option_v4 == IP_MULTICAST_IF && o.level_v4 == IPPROTO_IP;
+      is_set = ::setsockopt(udp->fd(), o.level_v4, o.option_v4,
+                            is_interface ? static_cast<void*>(&interface) : &value,
+                            is_interface ? sizeof interface : sizeof value) == 0;
+    }
     return is_set ? 0 : push_failure(L, errno, "setsockopt", udp->name());
   }
   return luaL_argerror(L, 2, "unknown option");
+}
+
+// interface(name) -> its number, or nothing
+int interface(lua_State* L) {
+  unsigned index = if_nametoindex(luaL_checkstring(L, 1));
+  if (index == 0) return 0;
+  lua_pushnumber(L, index);
+  return 1;
+}
+
+// socket:membership(join, group, interface) -> err; interface 0: the system's choice
+int membership(lua_State* L) {
+  Udp* udp = check(L);
+  const char* ip = luaL_checkstring(L, 3);
+  group_req request{};
+  request.gr_interface = static_cast<unsigned>(luaL_checkint(L, 4));
+  if (parse_address(ip, 0, &request.gr_group) != 0) return luaL_argerror(L, 3, "no IP address");
+  // A socket for both families joins groups of IPv4 as one of IPv4 does.
+  int level = request.gr_group.ss_family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+  int option = lua_toboolean(L, 2) ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP;
+  if (::setsockopt(udp->fd(), level, option, &request, sizeof request) == 0) return 0;
+  return push_failure(L, errno, "setsockopt", ip);
 }
 
 int close(lua_State* L) {
@@ -375,11 +409,15 @@ int close(lua_State* L) {
 const rille_reg kMethods[] = {{"connect", connect, RILLE_WAITS},
                               {"address", address, 0},
                               {"set_option", set_option, RILLE_WAITS},
+                              {"membership", membership, RILLE_WAITS},
                               {"close", close, 0},
                               {nullptr, nullptr, 0}};
 
-const rille_reg kFunctions[] = {
-    {"open", open, RILLE_WAITS}, {"send", send, 0}, {"recv", recv, 0}, {nullptr, nullptr, 0}};
+const rille_reg kFunctions[] = {{"open", open, RILLE_WAITS},
+                                {"send", send, 0},
+                                {"recv", recv, 0},
+                                {"interface", interface, 0},
+                                {nullptr, nullptr, 0}};
 
 }  // namespace
 }  // namespace rille

@@ -1,5 +1,6 @@
 --- UDP sockets.
 local binding = require "rille.core.udp"
+local tcp = require "rille.core.tcp"
 local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
@@ -76,6 +77,44 @@ function Udp:address()
   return address.new(self._binding:address())
 end
 
+local function interface_number(name, position, method)
+  if name == nil then return 0 end
+  name = check.string(name, position, method)
+  local number = not name:find "%z" and binding.interface(name)
+  if not number then
+    check.bad(position, method, ("there is no interface '%s'"):format((name:gsub("%z", "\\0"))))
+  end
+  return number
+end
+
+local function change_membership(self, join, name, group, interface)
+  check_open(self, name)
+  group = check.string(group, 1, name)
+  if group:find "%z" or not tcp.is_ip(group) then
+    check.bad(1, name, ("IP address expected, got '%s'"):format((group:gsub("%z", "\\0"))))
+  end
+  self._binding:membership(join, group, interface_number(interface, 2, name))
+  return self
+end
+
+--- Receives what is sent to a multicast group.
+---@param group string  its IP address
+---@param interface? string  "eth0"; the system's choice by default
+---@return UDP  itself
+-- Errors: OSError (EINVAL: no group's address; EADDRINUSE: joined already; ENODEV).
+function Udp:join(group, interface)
+  return change_membership(self, true, "join", group, interface)
+end
+
+--- Leaves a multicast group.
+---@param group string
+---@param interface? string
+---@return UDP  itself
+-- Errors: OSError (EADDRNOTAVAIL: not joined).
+function Udp:leave(group, interface)
+  return change_membership(self, false, "leave", group, interface)
+end
+
 --- Closes it; who waits in it is woken with InvalidStateError. A second time does nothing.
 function Udp:close()
   check_self(self, "close")
@@ -91,11 +130,14 @@ report.describe(Udp.recv, function(self) return "a datagram on " .. self._name e
 report.describe(Udp.send, function(self) return "a datagram to be sent from " .. self._name end)
 
 local KNOWN = { host = true, port = true, connect = true, reuse_port = true, broadcast = true,
-  ttl = true, multicast_ttl = true, multicast_loop = true }
+  ttl = true, multicast_ttl = true, multicast_loop = true, multicast_interface = true }
 local PEER = { host = true, port = true }
+
+local SYSTEM = { "broadcast", "ttl", "multicast_ttl", "multicast_loop", "multicast_interface" }
 
 local function option_value(options, name)
   local value = options[name]
+  if name == "multicast_interface" then return interface_number(value, name, "udp") end
   if name == "broadcast" or name == "multicast_loop" then
     if type(value) ~= "boolean" then
       check.bad(name, "udp", "boolean expected, got " .. type(value))
@@ -111,7 +153,7 @@ end
 ---@async
 ---@param options? table  `host`: the address to bind to, "*" for all, 127.0.0.1 by default if there
 -- is a port; `port`: any by default; `connect = { host =, port = }`: the only peer; `reuse_port`,
--- `broadcast`, `ttl`, `multicast_ttl`, `multicast_loop`
+-- `broadcast`, `ttl`, `multicast_ttl`, `multicast_loop`, `multicast_interface` (a name)
 ---@return UDP
 -- Errors: OSError (EADDRINUSE, EADDRNOTAVAIL, EACCES), also of the lookup of a name.
 return function(options)
@@ -122,7 +164,7 @@ return function(options)
   if host == nil then host = port == 0 and "*" or "127.0.0.1" end
   resolve.host(host, "host", "udp")
   local values = {}
-  for _, name in ipairs { "broadcast", "ttl", "multicast_ttl", "multicast_loop" } do
+  for _, name in ipairs(SYSTEM) do
     if options[name] ~= nil then values[name] = option_value(options, name) end
   end
   local peer_ip

@@ -209,12 +209,44 @@ end)
 test("options of the system can be set", function()
   for _, host in ipairs { "127.0.0.1", "::1", "*" } do
     local a = udp { host = host, broadcast = true, ttl = 5, multicast_ttl = 0,
-      multicast_loop = false }
+      multicast_loop = false, multicast_interface = "lo" }
     a:close()
   end
   local plain = udp { host = "127.0.0.1" }
   local e = test.raises("OSError", plain.send, plain, "x", "255.255.255.255", 9)
   test.eq(e.code, "EACCES")
+end)
+
+test("what is sent to a group comes to all who have joined it", function()
+  local group = "239.255.12.34"
+  local a = udp { host = "*", reuse_port = true }
+  local port = a:address().port
+  local b = udp { host = "0.0.0.0", port = port, reuse_port = true }
+  local sender = udp { host = "127.0.0.1", multicast_interface = "lo", multicast_ttl = 1 }
+  test.eq(a:join(group, "lo"), a)
+  b:join(group, "lo")
+  sender:send("to all", group, port)
+  test.eq({ (a:recv()), (b:recv()) }, { "to all", "to all" })
+  b:leave(group, "lo")
+  sender:send("to one", group, port)
+  test.eq(a:recv(), "to one")
+  test.raises("TimeoutError", async.wait_for, b.recv, 0.005, b)
+end)
+
+test("groups are joined once, and left once", function()
+  for _, group in ipairs { "239.255.12.34", "ff01::1234" } do
+    local a = udp { host = group:find(":", 1, true) and "::" or "0.0.0.0" }
+    a:join(group, "lo")
+    test.eq(test.raises("OSError", a.join, a, group, "lo").code, "EADDRINUSE")
+    a:leave(group, "lo")
+    test.eq(test.raises("OSError", a.leave, a, group, "lo").code, "EADDRNOTAVAIL")
+  end
+  local a = udp { host = "127.0.0.1" }
+  test.eq(test.raises("OSError", a.join, a, "127.0.0.1", "lo").code, "EINVAL")
+  test.blames_caller("bad argument #1 to 'join'", function() a:join "a.group" end)
+  test.blames_caller("there is no interface 'no0'", function() a:join("239.255.12.34", "no0") end)
+  test.blames_caller("there is no interface 'no0'",
+    function() net.udp { multicast_interface = "no0" } end)
 end)
 
 test("a socket works in async.with, and is closed when nobody holds it", function()
