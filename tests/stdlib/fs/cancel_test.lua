@@ -10,9 +10,11 @@ local function scenario(body, names)
   cancel_everywhere {
     patience = 500,
     setup = function()
-      local dir = test.tmpdir()
-      test.write(dir .. "/file", "text")
-      files.shell(("mkdir '%s/folder' && echo > '%s/folder/in'"):format(dir, dir))
+      local dir = fs.mkdtemp()
+      test.defer(function() fs.remove(dir, { recursive = true }) end)
+      fs.write_file(dir .. "/file", "text")
+      fs.mkdir(dir .. "/folder")
+      fs.write_file(dir .. "/folder/in", "x")
       return { dir = dir }
     end,
     body = function(s) body(s.dir) end,

@@ -190,6 +190,7 @@ end)
 test("a scan that is cancelled anywhere leaves nothing", function()
   local dir = files.roomy_tmpdir()
   files.make_many(dir, 5000)
+  test.reports() -- debug mode has told of the blocking call
   cancel_everywhere {
     patience = 200,
     setup = function() return { before = descriptors() } end,
