@@ -2,6 +2,7 @@
 local async = require "rille.async"
 local errors = require "rille.errors"
 local net = require "rille.net"
+local process = require "rille.process"
 local support = require "support.tls"
 local test = require "support.test"
 
@@ -136,6 +137,12 @@ test("addresses are those of the socket below", function()
   test.eq(tostring(client:peer()), tostring(server:address()))
   client:set_nodelay(false)
   client:set_keepalive(30)
+end)
+
+test("a child cannot be given a stream in TLS, whose bytes are not those on the wire", function()
+  local client = tls_pair()
+  local err = test.raises(".", process.spawn, { "true", stdin = client })
+  test.contains(tostring(err), "bad argument")
 end)
 
 test("TLS works within TLS", function()
