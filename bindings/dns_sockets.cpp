@@ -107,7 +107,7 @@ std::size_t Sockets::inspect(char* data, std::size_t size, std::size_t capacity)
     size = question->second.copy(data, capacity);
     data[2] = static_cast<char>(0x81);
     data[3] = static_cast<char>(0x80 | error);
-    data[7] = kind == Kind::kUnreadable;
+    data[7] = static_cast<char>(kind == Kind::kUnreadable ? 1 : 0);
   }
   questions_.erase(question);
   return size;

@@ -317,6 +317,8 @@ void Pools::start_thread(Pool* pool) {
   }
   static_cast<void>(start.release());
   ++pool->looking;
+  static constexpr const char* kNames[] = {"rille-files", "rille-names", "rille-work"};
+  pthread_setname_np(thread->id, kNames[pool - pools_.data()]);
 }
 
 void Pools::work(Pool* pool, Thread* self) {

@@ -66,3 +66,20 @@ test("one thread is enough for everything", function()
     print "done"]], { env = { RILLE_POOL_SIZE = "1" } })
   test.eq({ result.code, result.stdout, result.stderr }, { 0, "done\n", "" })
 end)
+
+test("where the system gives no thread an operation fails, and says so", function()
+  -- No address space is large enough for such a stack.
+  local limited = [[sh -c 'ulimit -s 100000000000 2>/dev/null || exit 77; exec "$0" "$@"']]
+  local result = test.script([[
+    local errors, fs, dns = require "rille.errors", require "rille.fs", require "rille.dns"
+    local function check(fn, ...)
+      local ok, e = pcall(fn, ...)
+      assert(not ok and errors.is(e, "OSError") and e.code == "EAGAIN", tostring(e))
+    end
+    check(fs.stat, "/tmp")
+    check(fs.write_file, "/dev/null", "x")
+    check(dns.lookup, "localhost")
+    print "told"]], { prefix = limited })
+  if result.code == 77 then return end -- the limit must not be raised here
+  test.eq({ result.code, result.stdout, result.stderr }, { 0, "told\n", "" })
+end)
