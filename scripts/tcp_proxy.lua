@@ -29,10 +29,10 @@ end
 local function proxy_to(port)
   return function(client)
     async.with(net.connect { host = "127.0.0.1", port = port }, function(server)
-      async.gather {
-        function() pump(client, server) end,
-        function() pump(server, client) end,
-      }
+      async.group(function(group) -- if one direction fails, the other is given up
+        group:spawn(pump, client, server)
+        pump(server, client)
+      end)
     end)
   end
 end
