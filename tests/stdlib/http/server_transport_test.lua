@@ -69,8 +69,8 @@ test("a server over TLS: keep-alive, large bodies both ways, the end in order", 
   local stream = connect(server)
   local body = ("y"):rep(500000)
   local request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n"
-  local request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n"
-    .. body)
+  local answer = exchange(stream, ("%s\r\n%s%sConnection: close\r\n\r\n%s"):format(request, body,
+    request, body))
   local _, count = answer:gsub("https500000x", "")
   test.eq({ count, #answer:match "https500000(x+)$" }, { 2, 300000 })
 end)
