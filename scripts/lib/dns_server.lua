@@ -57,7 +57,8 @@ return function(zone)
     while true do
       local ok, message, from = pcall(socket.recv, socket)
       if not ok then break end -- it is closed
-      socket:send(answer(zone, message), from.host, from.port)
+      local understood, reply = pcall(answer, zone, message)
+      if understood then socket:send(reply, from.host, from.port) end
     end
   end)
   return socket
