@@ -4,6 +4,7 @@ local lookup = require("rille.core.names").lookup
 local task = require "rille.core.task"
 local timeout = require "rille.async.timeout"
 local errors = require "rille.errors"
+local report = require "rille.core.report"
 local Event = require "rille.async.event"
 local shielded = require("rille.async.cleanup").shielded
 local xpcall = require("rille.core.protect").xpcall
@@ -125,9 +126,16 @@ end
 -- Errors: OSError of the lookup, or one of connecting that tells of each address.
 -- Source: RFC 8305, "happy eyeballs".
 function M.tcp(host, port)
-  if tcp.is_ip(host) then return tcp.connect(host, port) end
-  return M.any(lookup(host), port)
+  local stream
+  if tcp.is_ip(host) then
+    stream = tcp.connect(host, port)
+  else
+    stream = M.any(lookup(host), port)
+  end
+  return stream -- no tail calls here: reports look for this function on the stack
 end
+
+report.describe(M.tcp, function(host) return "a connection to " .. host end)
 
 --- Connects to a Unix socket; waits while its backlog is full.
 ---@async
@@ -143,5 +151,7 @@ function M.unix(path)
     pause = math.min(2 * pause, LONGEST_PAUSE)
   end
 end
+
+report.describe(M.unix, function(path) return "a connection to " .. path end)
 
 return M

@@ -198,6 +198,18 @@ test("a lookup of a name can be cancelled", function()
   end
 end)
 
+test("reports say what is being connected to", function()
+  local waits_for = require("rille.core.report").waits_for
+  local _, port = black_hole("127.0.0.1", 0)
+  for _, host in ipairs { "127.0.0.1", "localhost" } do
+    local connecting = async.spawn(net.connect, { host = host, port = port, timeout = 100 })
+    test.turns()
+    test.eq(waits_for(connecting), "waits for a connection to " .. host)
+    connecting:cancel()
+    async.wait { connecting }
+  end
+end)
+
 test("wrong arguments name the option and blame the script's line", function()
   test.blames_caller("bad argument #1 to 'connect' (table expected", function() net.connect() end)
   test.blames_caller("unknown option 'prot'; there are: host, path, port, timeout, tls",
