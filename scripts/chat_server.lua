@@ -89,11 +89,11 @@ async.group(function(group)
   end
   hear(ben, "Dan is lost")
 
-  ben:write "Just us two, then. Bye!\n"
-  ben:close()
+  ben:write("Just us two, then. Bye!\n"):shutdown()
   hear(ann, "Ben: Just us two, then. Bye!")
   hear(ann, "Ben leaves")
 
+  ben:close()
   ann:close()
   dan:close()
   listener:close()

@@ -22,9 +22,9 @@ local function start(name, ...)
   task:set_name(name)
   table.insert(tasks, task)
 end
-start("slow", 0.09)
-start("broken", 0.06, true)
-start("quick", 0.03)
+start("slow", 0.6)
+start("broken", 0.3, true)
+start("quick", 0.01)
 
 for _, strategy in ipairs { "FIRST_COMPLETED", "FIRST_ERROR", "ALL_COMPLETED" } do
   local done, pending = async.wait(tasks, { return_when = strategy })
