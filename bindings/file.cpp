@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <cstdlib>
 #include <cstring>
@@ -27,6 +28,7 @@ constexpr std::size_t kFirstOutput = 4 << 10;
 constexpr std::size_t kFullOutput = 64 << 10;
 
 class FileJob;
+class ReadEarly;
 
 // An open file. Shared by the userdata and the jobs on it, which run one after the other. Belongs
 // to the loop's thread, but for the descriptor, which belongs to the job that runs.
@@ -55,6 +57,16 @@ struct OpenFile {
   off_t back = 0;      // how far to go back before that: it was read but not handed out
   int late_error = 0;  // of a write that nobody waited for
 
+  // While one thread hands out what it reads directly, another reads what follows it.
+  ReadEarly* early = nullptr;       // until it has ended
+  Buffer coming;                    // what it has read, if it has ended
+  off_t early_from = -1;            // where that begins
+  off_t at = -1;                    // the descriptor's position, where it is known
+  std::size_t in_a_row = 0;         // bytes that were read one after the other
+  std::size_t early_pause = 0;      // so many are read before that is tried again
+  std::size_t next_pause = 0;       // grows while it is of no use
+  std::atomic<int> early_reads{0};  // that may still use the descriptor
+
   FileJob* active = nullptr;
   std::deque<FileJob*> queue;
   int movers = 0;  // jobs, active and queued, that read or move the position
@@ -65,6 +77,10 @@ struct OpenFile {
   off_t forget_input();
   void release_input();
   bool read_direct(bool* ended);
+  bool take_early();
+  void count(std::size_t size);
+  void read_early(uv_loop_t* loop, Pools* pools, const std::shared_ptr<OpenFile>& self);
+  void forget_early();
   int write_out(int patience_ms);
 };
 
@@ -110,6 +126,68 @@ class FileJob : public Job {
   bool wrote_ = false;
 };
 
+// Reads a piece of a file that will be wanted soon, from a place of its own.
+class ReadEarly : public Job {
+ public:
+  ReadEarly(std::shared_ptr<OpenFile> file, off_t from, std::size_t size)
+      : Job(file->path), file_(std::move(file)), from_(from), size_(size) {}
+
+  static void start(std::unique_ptr<ReadEarly> job, uv_loop_t* loop, Pools* pools) {
+    job->prepare_alone(loop, pools);
+    ++job->file_->early_reads;
+    job->file_->early = job.get();
+    job->file_->early_from = job->from_;
+    job.release()->submit();
+  }
+
+  // True if it had not begun, and never will.
+  bool was_withdrawn() {
+    if (done_.load(std::memory_order_acquire) || !give_up()) return false;
+    --file_->early_reads;
+    withdrawn_ = true;
+    return true;
+  }
+
+  // Waits a moment for what is just being read. False if that takes longer.
+  bool is_there() const {
+    constexpr uint64_t kMomentNs = 40'000;
+    for (uint64_t until = uv_hrtime() + kMomentNs; !done_.load(std::memory_order_acquire);) {
+      if (uv_hrtime() > until) return false;
+    }
+    return true;
+  }
+
+  // REQUIRES: it is there.
+  Buffer take() { return std::move(data_); }
+
+ protected:
+  Step work() override {
+    if (!stopped() && data_.reserve(size_)) {
+      ssize_t n = pread(file_->fd, data_.data(), size_, from_);
+      if (n > 0) data_.set_size(static_cast<std::size_t>(n));
+    }
+    --file_->early_reads;
+    done_.store(true, std::memory_order_release);
+    return Step::kDone;
+  }
+
+  void ended() override {
+    // The system may have given no thread.
+    if (!done_ && !withdrawn_) --file_->early_reads;
+    if (file_->early != this) return;
+    file_->early = nullptr;
+    file_->coming = std::move(data_);
+  }
+
+ private:
+  std::shared_ptr<OpenFile> file_;
+  off_t from_;
+  std::size_t size_;
+  Buffer data_;
+  bool withdrawn_ = false;
+  std::atomic<bool> done_{false};
+};
+
 // ---- OpenFile ----------------------------------------------------------------------------------
 
 OpenFile::~OpenFile() {
@@ -147,6 +225,7 @@ bool OpenFile::accept(Buffer data) {
 // Drops what was read ahead. Returns how far the descriptor's position is ahead of ours.
 off_t OpenFile::forget_input() {
   if (!seekable) return 0;
+  forget_early();
   auto ahead_by = static_cast<off_t>(available());
   in.set_size(0);
   next = scanned = kept = ahead = 0;
@@ -154,19 +233,75 @@ off_t OpenFile::forget_input() {
 }
 
 void OpenFile::release_input() {
+  forget_early();
   in.release();
   spare.release();
   next = scanned = kept = ahead = 0;
+}
+
+// Takes what was read early, if its turn has come. False if there is nothing.
+bool OpenFile::take_early() {
+  constexpr std::size_t kLeastPause = 4 << 20;
+  constexpr std::size_t kLongestPause = 256 << 20;
+  if (early_from < 0 || at != early_from) return false;
+  early_from = -1;
+  if (ReadEarly* job = std::exchange(early, nullptr)) {
+    if (job->was_withdrawn() || !job->is_there()) {
+      // No thread has had time for it.
+      next_pause = std::clamp(next_pause * 2, kLeastPause, kLongestPause);
+      early_pause = next_pause;
+      return false;
+    }
+    coming = job->take();
+  }
+  auto size = static_cast<off_t>(coming.size());
+  if (size == 0 || lseek(fd, at + size, SEEK_SET) < 0) return false;
+  next_pause = 0;
+  count(coming.size());
+  return accept(std::move(coming));
+}
+
+// Bytes were read directly.
+void OpenFile::count(std::size_t size) {
+  was_direct += size;
+  in_a_row += size;
+  early_pause -= std::min(early_pause, size);
+  if (at >= 0) at += static_cast<off_t>(size);
+}
+
+void OpenFile::forget_early() {
+  at = early_from = -1;
+  in_a_row = 0;
+  coming.release();
+  if (early) std::exchange(early, nullptr)->was_withdrawn();
+}
+
+// Begins to read early what lies behind what will be read directly until then.
+void OpenFile::read_early(uv_loop_t* loop, Pools* pools, const std::shared_ptr<OpenFile>& self) {
+  constexpr off_t kDistance = 256 << 10;
+  constexpr std::size_t kSize = 512 << 10;
+  constexpr std::size_t kLongRead = 1 << 20;  // from here on it is worth the effort
+  if (early_from >= 0 || early_pause > 0 || in_a_row < kLongRead || !direct || active) return;
+  if (at < 0) at = lseek(fd, 0, SEEK_CUR);
+  if (at >= 0) {
+    ReadEarly::start(std::make_unique<ReadEarly>(self, at + kDistance, kSize), loop, pools);
+  }
 }
 
 // Reads what the system has in its memory, which takes no longer than to ask for it elsewhere.
 // False if it has not.
 bool OpenFile::read_direct(bool* ended) {
   if (!direct || !regular || active || !out.empty()) return false;
+  if (take_early()) {
+    *ended = false;
+    return true;
+  }
   Buffer data = std::move(spare);
   data.set_size(0);
   if (!data.reserve(ahead)) return false;
-  iovec part{data.data(), ahead};
+  std::size_t size = ahead;
+  if (early_from >= 0) size = std::min(size, static_cast<std::size_t>(early_from - at));
+  iovec part{data.data(), size};
   ssize_t n = preadv2(fd, &part, 1, -1, RWF_NOWAIT);
   if (n < 0) {
     direct = errno == EAGAIN || errno == EINTR;
@@ -174,7 +309,7 @@ bool OpenFile::read_direct(bool* ended) {
     return false;
   }
   data.set_size(static_cast<std::size_t>(n));
-  was_direct += data.size();
+  count(data.size());
   *ended = n == 0;
   if (*ended) return true;
   return accept(std::move(data));
@@ -291,6 +426,7 @@ class Read : public FileJob {
 
  protected:
   void begin() override {
+    file_->forget_early();
     data_ = std::move(file_->spare);
     data_.set_size(0);
     // The job before may have been a read that its task gave up, and have brought what is wanted.
@@ -429,6 +565,7 @@ class Close : public FileJob {
     late_error_ = std::exchange(file_->late_error, 0);
   }
   Step operate() override {
+    while (file_->early_reads > 0) usleep(100);  // it ends by itself, and soon
     // Closing may be what tells that the data does not fit on the disk.
     if (::close(std::exchange(file_->fd, -1)) < 0 && errno != EINTR) return fail("close");
     return late_error_ < 0 ? fail("write", -late_error_) : Step::kDone;
@@ -571,9 +708,12 @@ int fill(lua_State* L) {
   double most = static_cast<double>(kMostBytes);
   auto want = static_cast<std::size_t>(std::min(lua_tonumber(L, 2), most));
   bool ended;
-  if (f->read_direct(&ended)) {
+  // Who wants all of a long file gets it in one trip.
+  bool is_long = want > kLongestRead && f->available() >= kFirstRead;
+  if (!is_long && f->read_direct(&ended)) {
     lua_pushnil(L);
     lua_pushboolean(L, ended);
+    if (!ended) f->read_early(rille_loop(L), &pools_of(L), file_at(L, 1));
     lua_pushboolean(L, f->was_direct >= kMostDirect);
     f->was_direct %= kMostDirect;
     return 3;

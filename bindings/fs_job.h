@@ -126,6 +126,11 @@ class Job : private PoolJob {
   void stop();
   // The same, but what `work` has begun or is about to begin still happens.
   void stop_waiting();
+  // The job is not needed any more. True if `work` will not be called.
+  bool give_up() {
+    stopped_ = true;
+    return in_pool_ && withdraw();
+  }
   // Ends the wait with an error, and leaves the job alone.
   void dismiss(const char* kind, const std::string& message);
 

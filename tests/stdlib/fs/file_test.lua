@@ -197,6 +197,66 @@ test("a file is read as well when the system does not have it in memory", functi
   end
 end)
 
+test("whatever is done to a long file while it is read ahead, its position holds", function()
+  local parts = {}
+  for i = 1, 300000 do parts[i] = ("%09d"):format(i) end
+  local first = table.concat(parts, "\n") .. "\n"
+  for seed = 1, 12 do
+    math.randomseed(seed)
+    local random = math.random
+    local model, at = first, 0
+    local file = fs.open(file_with(model), "r+")
+    local function read(n)
+      local want = model:sub(at + 1, at + n)
+      local got = file:read(n) or ""
+      assert(got == want, ("seed %d: %d bytes at %d"):format(seed, n, at))
+      at = at + #got
+    end
+    local actions = {
+      function() -- far enough to be read ahead
+        for _ = 1, random(20, 40) do read(random(1, 2) * 65536) end
+      end,
+      function() for _ = 1, random(1, 5) do read(random(1, 300000)) end end,
+      function()
+        at = random(0, #model)
+        test.eq(file:seek("set", at), at)
+      end,
+      function()
+        local text = ("w"):rep(random(1, 100000))
+        model = model:sub(1, at) .. text .. model:sub(at + #text + 1)
+        at = at + #text
+        file:write(text)
+      end,
+      function()
+        local size = random(math.floor(#model / 2), #model)
+        file:truncate(size)
+        model = model:sub(1, size)
+        at = math.min(at, size)
+        test.eq(file:seek("set", at), at)
+      end,
+      function() test.eq(file:stat().size, #model) end,
+      function() async.move_on_after(0, function() file:read(1, "a") end) end,
+      function() test.eq(file:seek(), at) end,
+    }
+    for _ = 1, 40 do
+      actions[random(2) == 1 and 1 or random(#actions)]()
+      if at >= #model then
+        at = 0
+        file:seek "set"
+      end
+      -- A read of several things that was broken off has taken nothing, or all.
+      local now = file:seek()
+      if now ~= at then
+        test.eq(now, #model)
+        at = now
+      end
+    end
+    file:close()
+    test.eq(#test.read(file.path), #model)
+    assert(test.read(file.path) == model)
+  end
+end)
+
 test("an iterator over a file has close, after which it gives nothing", function()
   local file = fs.open(file_with "one\ntwo\n")
   local lines, chunks = file:lines(), file:chunks(2)
