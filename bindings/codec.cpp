@@ -129,12 +129,14 @@ struct Zlib : Library {
 };
 
 constexpr int kGzip = 16;
+enum class Wrapping { kGzip, kZlib, kNone };
 constexpr unsigned kMostAtOnce = 1u << 30;
 
 class Inflate final : public Decoder {
  public:
-  explicit Inflate(bool is_gzip) : is_gzip_(is_gzip) {
-    int bits = is_gzip ? MAX_WBITS + kGzip : MAX_WBITS;
+  explicit Inflate(Wrapping wrapping)
+      : is_gzip_(wrapping == Wrapping::kGzip), has_begun_(wrapping == Wrapping::kNone) {
+    int bits = is_gzip_ ? MAX_WBITS + kGzip : wrapping == Wrapping::kNone ? -MAX_WBITS : MAX_WBITS;
     if (Zlib::get().inflate_init(&z_, bits, ZLIB_VERSION, sizeof z_) != Z_OK) {
       throw std::bad_alloc();
     }
@@ -171,15 +173,18 @@ class Inflate final : public Decoder {
  private:
   z_stream z_{};
   bool is_gzip_;
-  bool has_begun_ = false;
+  bool has_begun_;
 };
 
 class Deflate final : public Encoder {
  public:
-  Deflate(bool is_gzip, int level) {
-    constexpr int kMemory = 8;
-    int bits = is_gzip ? MAX_WBITS + kGzip : MAX_WBITS;
-    if (Zlib::get().deflate_init(&z_, level, Z_DEFLATED, bits, kMemory, Z_DEFAULT_STRATEGY,
+  Deflate(Wrapping wrapping, int level) {
+    // Messages are short and many: their window is one of 4 KiB.
+    constexpr int kSmallWindow = 12;
+    bool is_message = wrapping == Wrapping::kNone;
+    int memory = is_message ? 5 : 8;
+    int bits = is_message ? -kSmallWindow : MAX_WBITS + (wrapping == Wrapping::kGzip ? kGzip : 0);
+    if (Zlib::get().deflate_init(&z_, level, Z_DEFLATED, bits, memory, Z_DEFAULT_STRATEGY,
                                  ZLIB_VERSION, sizeof z_) != Z_OK) {
       throw std::bad_alloc();
     }
@@ -409,7 +414,11 @@ std::unique_ptr<Decoder> make_decoder([[maybe_unused]] std::string_view coding,
                                       [[maybe_unused]] std::string* error) {
 #ifdef RILLE_HAS_ZLIB
   if (coding == "gzip" || coding == "x-gzip" || coding == "deflate") {
-    return make<Decoder, Inflate>(Zlib::get().error(), error, coding != "deflate");
+    auto wrapping = coding == "deflate" ? Wrapping::kZlib : Wrapping::kGzip;
+    return make<Decoder, Inflate>(Zlib::get().error(), error, wrapping);
+  }
+  if (coding == "message") {
+    return make<Decoder, Inflate>(Zlib::get().error(), error, Wrapping::kNone);
   }
 #endif
 #ifdef RILLE_HAS_BROTLI
@@ -425,9 +434,11 @@ std::unique_ptr<Encoder> make_encoder([[maybe_unused]] std::string_view coding,
                                       [[maybe_unused]] int level,
                                       [[maybe_unused]] std::string* error) {
 #ifdef RILLE_HAS_ZLIB
-  if (coding == "gzip" || coding == "deflate") {
-    return make<Encoder, Deflate>(Zlib::get().error(), error, coding == "gzip",
-                                  level_or(level, 4, 9));
+  if (coding == "gzip" || coding == "deflate" || coding == "message") {
+    auto wrapping = coding == "gzip"      ? Wrapping::kGzip
+                    : coding == "deflate" ? Wrapping::kZlib
+                                          : Wrapping::kNone;
+    return make<Encoder, Deflate>(Zlib::get().error(), error, wrapping, level_or(level, 4, 9));
   }
 #endif
 #ifdef RILLE_HAS_BROTLI

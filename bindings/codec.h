@@ -53,6 +53,7 @@ class Encoder {
   virtual bool write(std::string_view data, Mode mode, std::string* out) = 0;
 };
 
+// "message" is the coding of WebSocket's messages: bare deflate data without an end.
 // Null for codings that are unknown, or not in this build; with `error` where a library cannot be
 // loaded. `level`: the library's own scale; 0 for a quick one.
 std::unique_ptr<Decoder> make_decoder(std::string_view coding, std::string* error);

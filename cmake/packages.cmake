@@ -58,6 +58,19 @@ optional_package(BROTLI "brotli in HTTP" libbrotli-dev libbrotlidec libbrotlienc
 optional_package(ZSTD "zstd in HTTP" libzstd-dev libzstd)
 optional_package(LIBEDIT "line editing in the REPL" libedit-dev libedit)
 
+# wslay brings no .pc file.
+option(RILLE_WSLAY "Build rille.websocket, if its library is there" ON)
+find_path(WSLAY_INCLUDE_DIR wslay/wslay.h)
+find_library(WSLAY_LIBRARY wslay)
+mark_as_advanced(WSLAY_INCLUDE_DIR WSLAY_LIBRARY)
+if(RILLE_WSLAY AND WSLAY_INCLUDE_DIR AND WSLAY_LIBRARY)
+  add_library(PkgConfig::WSLAY INTERFACE IMPORTED)
+  target_include_directories(PkgConfig::WSLAY SYSTEM INTERFACE ${WSLAY_INCLUDE_DIR})
+  target_link_libraries(PkgConfig::WSLAY INTERFACE ${WSLAY_LIBRARY})
+elseif(RILLE_WSLAY)
+  message(NOTICE "Without rille.websocket: it needs libwslay-dev")
+endif()
+
 if(RILLE_TESTS)
   find_package(Catch2 2.13 CONFIG QUIET)
   if(NOT Catch2_FOUND)
