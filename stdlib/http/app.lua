@@ -384,6 +384,34 @@ function App:serve(options)
   }, "serve")
 end
 
+local clients = 0
+
+--- Begins the application and gives a session that speaks to it, without a port: URLs are paths.
+-- Closing the session ends the application.
+---@async
+---@param options? table  those of http.Session
+---@return Session
+-- Errors: as `serve`.
+function App:test_client(options)
+  state_of(self, "test_client")
+  clients = clients + 1
+  -- A socket that stands in no folder, and that nobody comes upon by chance.
+  local path = format("@rille-test-%d-%s-%d", os.time(), tostring({}):sub(-8), clients)
+  local given = { base_url = "http://test/", path = path }
+  for name, value in pairs(check.options(options, { headers = true, timeout = true, limit = true,
+    cookies = true, auth = true, redirects = true, max_body = true }, 1, "test_client")) do
+    given[name] = value
+  end
+  local session = require("rille.http.session").new(given)
+  local own = self:serve { path = path }
+  local close = session.close
+  function session.close(it)
+    close(it)
+    own:close(0)
+  end
+  return session
+end
+
 function meta.__tostring() return "App" end
 
 --- Makes an application.

@@ -7,6 +7,7 @@ local report = require "rille.core.report"
 local errors = require "rille.errors"
 local answer = require "rille.http.answer"
 local request = require "rille.http.request"
+local compression = require "rille.http.compression"
 local sender = require "rille.http.sender"
 
 local xpcall = require("rille.core.protect").xpcall
@@ -15,6 +16,7 @@ local getmetatable, setmetatable, type, rawget, rawset = getmetatable, setmetata
   rawset
 local traceback = debug.traceback
 local Request, ANSWERED, TEXT = request.meta, request.ANSWERED, answer.TEXT
+local SETTINGS = request.SETTINGS
 local resolve = answer.resolve
 
 local M = {}
@@ -94,6 +96,12 @@ local function send(conn, req, ...)
     xpcall(resolve, note_traceback, req.method == "HEAD", ...)
   if not ok then return fail(conn, req, status) end
   if status then
+    local policy = req[SETTINGS].compress
+    if policy then
+      local encoder
+      lines, encoder = compression.choose(policy, req, status, content_type, lines or "", #body)
+      if encoder then body = encoder:finish(body) end
+    end
     conn:respond(status, body, content_type, lines, flags)
     return status, #body
   end

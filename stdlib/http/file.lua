@@ -4,7 +4,9 @@ local fs = require "rille.fs"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local date = require "rille.http.date"
+local compression = require "rille.http.compression"
 local type_of = require "rille.http.types"
+local SETTINGS = require("rille.http.request").SETTINGS
 
 local xpcall = require("rille.core.protect").xpcall
 local shielded = require("rille.async.cleanup").shielded
@@ -89,14 +91,15 @@ end
 -- ---- sending ------------------------------------------------------------------------------------
 
 -- Sends `length` bytes from where the file stands; false if the peer has gone.
-local function send_piece_by_piece(conn, file, length)
+local function send_piece_by_piece(conn, file, length, encoder)
   while length > 0 do
     local data = file:read(min(length, PIECE))
     if not data then
       error(format("the file '%s' became shorter while it was sent", file.path), 0)
     end
     length = length - #data
-    if not conn:send(data) then return false end
+    if encoder then data = length == 0 and encoder:finish(data) or encoder:write(data) end
+    if data ~= "" and not conn:send(data) then return false end
   end
   return true
 end
@@ -143,11 +146,17 @@ local function send(conn, req, status, file, content_type, lines, flags, type_pa
     lines = lines .. format("Content-Range: bytes %d-%d/%d\r\n", first, last, size)
   end
   if content_type == nil then content_type = type_of(type_path or file.path) end
-  local has_body = conn:start(status, length, content_type, lines, flags)
+  local policy, encoder = req[SETTINGS].compress, nil
+  if policy and status ~= 206 then
+    lines, encoder = compression.choose(policy, req, status, content_type, lines, size)
+    -- Ranges are of the file's bytes.
+    if encoder then lines = lines:gsub("Accept%-Ranges: bytes\r\n", "") end
+  end
+  local has_body = conn:start(status, not encoder and length or nil, content_type, lines, flags)
   local sent = 0
   if has_body and length > 0 then
     if first or not type_path then file:seek("set", first or 0) end
-    if not send_piece_by_piece(conn, file, length) then
+    if not send_piece_by_piece(conn, file, length, encoder) then
       conn:cut()
       return status, 0
     end

@@ -1,8 +1,10 @@
 --- Responses that are sent in parts: streams, events, files.
 local async = require "rille.async"
 local task = require "rille.core.task"
+local compression = require "rille.http.compression"
 local fields = require "rille.http.fields"
 local file = require "rille.http.file"
+local SETTINGS = require("rille.http.request").SETTINGS
 
 local xpcall = require("rille.core.protect").xpcall
 local shielded = require("rille.async.cleanup").shielded
@@ -108,13 +110,17 @@ end
 -- Sends parts until there are no more, or nobody takes them. Gives true at the end.
 local function pump(scope, job)
   local conn, next_part, convert, left = job.conn, job.next_part, job.convert, job.length
+  local encoder = job.encoder
   local guard = M.guard(conn, scope, job.strict)
   job.guard = guard
   -- What comes at once goes out together with the head; else that goes before.
   async.call_soon(conn.flush, conn)
   while true do
     local part = next_part()
-    if part == nil then return true end
+    if part == nil then
+      local last = encoder and encoder:finish() or ""
+      return last == "" or conn:send(last)
+    end
     part = convert(part)
     if left then
       left = left - #part
@@ -122,6 +128,8 @@ local function pump(scope, job)
         error(format("the body is longer than the %d bytes of its Content-Length", job.length), 0)
       end
     end
+    -- What was given is to arrive now, not when there is more.
+    if encoder then part = encoder:flush(part) end
     job.bytes = job.bytes + #part
     if not conn:send(part) then return false end
     guard.sent = guard.sent + 1
@@ -210,7 +218,11 @@ local function ping(job)
   while true do
     local seen = job.bytes
     async.sleep(M.SSE_PAUSE)
-    if job.bytes == seen and not job.conn:send ":\n\n" then return end
+    local comment = ":\n\n"
+    if job.bytes == seen then
+      if job.encoder then comment = job.encoder:flush(comment) end
+      if not job.conn:send(comment) then return end
+    end
   end
 end
 
@@ -262,6 +274,13 @@ function M.send(conn, req, r, status, kind, value, content_type, lines, flags, l
     end
   else
     job.next_part, objects = source_of(value, "stream")
+  end
+  local policy = req[SETTINGS].compress
+  if policy then
+    lines, job.encoder = compression.choose(policy, req, status, content_type, lines,
+      kind == "text" and #value or nil)
+    -- A length that was announced holds for what is compressed.
+    if job.encoder then length = nil end
   end
   job.has_body = conn:start(status, length, content_type, lines, flags) and not is_head
   return closing(objects, kind == "sse" and send_events or send_stream, job, r, status)

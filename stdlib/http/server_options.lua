@@ -2,6 +2,7 @@
 local check = require "rille.core.check"
 local report = require "rille.core.report"
 local resolve = require "rille.net.resolve"
+local compression = require "rille.http.compression"
 local proxies = require "rille.http.proxies"
 
 local type, pairs, tostring = type, pairs, tostring
@@ -19,6 +20,7 @@ local LIMITS = {
 local KNOWN = {
   handler = true, host = true, port = true, path = true, tls = true, access_log = true,
   http2 = true, cancel_on_disconnect = true, reuse_port = true, trusted_proxies = true,
+  compress = true,
 }
 for name in pairs(LIMITS) do KNOWN[name] = true end
 M.KNOWN = KNOWN
@@ -94,11 +96,13 @@ function M.read(options, fn)
   own.reuse_port = flag(options, "reuse_port", fn)
   flag(options, "http2", fn)
   own.access_log = access_log(options.access_log, fn)
+  own.compress = compression.read(options.compress, fn)
   own.trusted = proxies.trust(options.trusted_proxies, fn)
   own.tls = options.tls and tls_options(options.tls) or nil
   own.scheme = own.tls and "https" or "http"
   own.is_unix = path ~= nil
-  own.is_simple = not (own.access_log or own.handler_timeout or own.cancel_on_disconnect)
+  own.is_simple = not (own.access_log or own.handler_timeout or own.cancel_on_disconnect
+    or own.compress)
   return own
 end
 
