@@ -24,6 +24,9 @@ int luaopen_rille_core_tcp(lua_State* L);
 int luaopen_rille_core_tls(lua_State* L);
 #endif
 int luaopen_rille_core_udp(lua_State* L);
+#ifdef RILLE_HAS_WSLAY
+int luaopen_rille_core_websocket(lua_State* L);
+#endif
 }
 
 namespace rille {
@@ -51,6 +54,9 @@ const BuiltinModule kBuiltinModules[] = {
     {"rille.core.tls", luaopen_rille_core_tls},
 #endif
     {"rille.core.udp", luaopen_rille_core_udp},
+#ifdef RILLE_HAS_WSLAY
+    {"rille.core.websocket", luaopen_rille_core_websocket},
+#endif
     {nullptr, nullptr},
 };
 

@@ -447,7 +447,8 @@ static void spawn_one(void) {
   uv_stdio_container_t io[3] = {{.flags = UV_INHERIT_FD, .data.fd = 0},
                                 {.flags = UV_INHERIT_FD, .data.fd = 1},
                                 {.flags = UV_INHERIT_FD, .data.fd = 2}};
-  uv_process_options_t o = {.file = "true", .args = args, .exit_cb = on_exit_of, .stdio = io, .stdio_count = 3};
+  uv_process_options_t o = {
+      .file = "true", .args = args, .exit_cb = on_exit_of, .stdio = io, .stdio_count = 3};
   uv_process_t* p = malloc(sizeof *p);
   to_spawn--;
   int r = uv_spawn(L, p, &o);
