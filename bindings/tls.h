@@ -82,7 +82,7 @@ class SessionCache {
   SessionPtr take(const std::string& key);
 
  private:
-  static constexpr std::size_t kMostPeers = 1000;
+  static constexpr std::size_t kMostPeers = 256;
   static constexpr std::size_t kMostOfOne = 4;  // TLS 1.3's are used once
 
   struct Entry {

@@ -119,6 +119,16 @@ test("key updates of the server are followed", function()
   end
 end)
 
+test("a server that wants to renegotiate gets nothing", function()
+  local child, port = s_server "-tls1_2"
+  local stream = support.connect(port)
+  stream:write "before\n"
+  repeat until child.stdout:read_line() == "before"
+  child.stdin:write "r\n"
+  -- s_server takes that for a reason to give up.
+  test.eq(test.raises("TLSError", stream.read, stream).code, "SSLV3_ALERT_HANDSHAKE_FAILURE")
+end)
+
 -- ---- openssl's client ---------------------------------------------------------------------------
 
 test("s_client verifies and talks, and its end is an end", function()

@@ -280,6 +280,34 @@ test("a record that is too long is refused", function()
     or err.code == "DATA_LENGTH_TOO_LONG", err.code)
 end)
 
+test("the end of what we write is the end of the connection's half, too", function()
+  local ended = async.Event()
+  local port = support.serve({}, function(stream)
+    stream:read()
+    ended:wait()
+    stream:write "answer"
+  end)
+  -- Not all peers look at close_notify; but each sees this.
+  local listener, own = listen()
+  local passing = async.spawn(function()
+    local client = listener:accept()
+    local server = net.connect { host = "127.0.0.1", port = port }
+    local back = async.spawn(function()
+      for data in function() return server:read() end do client:write(data) end
+    end)
+    for data in function() return client:read() end do server:write(data) end
+    ended:set()
+    back:await()
+    client:close()
+    server:close()
+  end)
+  local stream = support.connect(own)
+  stream:shutdown()
+  test.eq(stream:read(), "answer")
+  test.eq(stream:read(), nil)
+  passing:await()
+end)
+
 test("a plain record after the handshake is refused", function()
   local port = support.serve({}, quiet_echo)
   local active = false
