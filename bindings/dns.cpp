@@ -91,7 +91,7 @@ class Channel {
   bool is_open() const { return first_.channel != nullptr; }
   void ask(std::unique_ptr<Query> query);
   void give_up(Query* query);
-  // How many messages have come that nobody can read.
+  // How many messages have come that answer no question in any way.
   unsigned unreadable() const { return first_.sockets.unreadable() + others_.sockets.unreadable(); }
   // Ends all questions.
   void close();
@@ -378,7 +378,7 @@ int query(lua_State* L) {
   return rille_park(L, waiter);
 }
 
-// channel:unreadable() -> how many messages have come that nobody can read
+// channel:unreadable() -> how many messages have come that answer no question in any way
 int unreadable(lua_State* L) {
   lua_pushinteger(L, static_cast<lua_Integer>(check_channel(L)->unreadable()));
   return 1;

@@ -98,10 +98,11 @@ ares_ssize_t Sockets::receive(ares_socket_t fd, void* data, size_t size, int fla
 std::size_t Sockets::inspect(char* data, std::size_t size, std::size_t capacity) {
   std::string_view message(data, size);
   Kind kind = kind_of(message);
-  if (kind == Kind::kUnreadable) ++unreadable_;
-  if (size < 2) return size;
-  auto question = questions_.find(id_of(message));
-  if (question == questions_.end()) return size;
+  auto question = size < 2 ? questions_.end() : questions_.find(id_of(message));
+  if (question == questions_.end()) {
+    if (kind == Kind::kUnreadable) ++unreadable_;
+    return size;
+  }
   if (kind != Kind::kAnswer && question->second.size() <= capacity) {
     unsigned error = kind == Kind::kBareError ? byte_of(message, 3) & 15 : 0;
     size = question->second.copy(data, capacity);

@@ -16,7 +16,7 @@ class Sockets {
   // From here on the channel has its sockets from this object, which has to outlive it.
   void serve(ares_channel channel);
 
-  // How many unreadable messages have come.
+  // How many unreadable messages have come that do not even tell of which question they are.
   unsigned unreadable() const { return unreadable_; }
 
   // No question is open.

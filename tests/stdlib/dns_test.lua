@@ -246,6 +246,13 @@ test("a message that is no answer at all is EBADRESP", function()
   test.eq(code_of(hasty.resolve, hasty, "silent.test"), "TimeoutError")
 end)
 
+test("rubbish for one question is not held against another", function()
+  local r = resolver(serve(), { timeout = 0.2 })
+  local silent = async.spawn(code_of, r.resolve, r, "silent.test")
+  test.eq(code_of(r.resolve, r, "babble.test"), "EBADRESP")
+  test.eq(silent:await(), "TimeoutError")
+end)
+
 test("an error without the question in it is told", function()
   local r = resolver(serve())
   test.eq(code_of(r.resolve, r, "bare.test"), "EREFUSED")
