@@ -192,8 +192,11 @@ end
 -- Errors: OSError; HTTPError (400, 413, 408).
 function Part:save(path)
   if self._taken then errors._raise("InvalidStateError", "save: the part has been read") end
-  local file = fs.open(path, "w")
-  local ok, result = xpcall(write_all, keep_trace, self, file)
+  -- Whoever is cancelled while the file is made could not tell whether it was.
+  local ok, file = shielded(fs.open, path, "w")
+  if not ok then rethrow(file) end
+  local result
+  ok, result = xpcall(write_all, keep_trace, self, file)
   if ok then return result end
   shielded(function()
     pcall(file.close, file)

@@ -1,0 +1,162 @@
+-- Handlers, streams and servers that are cancelled wherever they wait.
+local async, test = require "rille.async", require "support.test"
+local probe = require "rille.core.probe"
+local http, net, fs = require "rille.http", require "rille.net", require "rille.fs"
+local raw = require "stdlib.http.raw"
+
+-- Runs a scenario again and again; each time the n-th wait of a connection's task is cancelled, at
+-- once or some turns later.
+local function cancel_everywhere(most, scenario)
+  scenario() -- what is opened once for all is not counted
+  local before = raw.open_files()
+  local reached = 0
+  for n = 1, most do
+    for turns = 0, 3 do
+      local waits = 0
+      probe.on_wait(function(task)
+        if task:name() ~= "HTTP connection" then return end
+        waits = waits + 1
+        if waits ~= n then return end
+        reached = reached + 1
+        local function cancel(left)
+          if left > 0 then return async.call_soon(cancel, left - 1) end
+          task:cancel()
+        end
+        cancel(turns)
+      end)
+      local ok, e = pcall(scenario)
+      probe.on_wait(nil)
+      if not ok then error(e, 0) end
+    end
+  end
+  assert(reached > most, "most waits were not reached: " .. reached)
+  test.turns()
+  test.eq(#test.reports(), 0)
+  raw.open_files(before)
+end
+
+-- Sends a request and reads what comes, whatever that is.
+local function exchange(server, ...)
+  local stream = net.connect { host = "127.0.0.1", port = server.port }
+  for i = 1, select("#", ...) do
+    if not pcall(stream.write, stream, (select(i, ...))) then break end
+    async.sleep(0)
+  end
+  while true do
+    local ok, data = pcall(stream.read, stream)
+    if not ok or not data then break end
+  end
+  stream:close()
+end
+
+local CLOSING = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+test("a stream that is cancelled is closed", function()
+  cancel_everywhere(8, function()
+    local opened, closed = 0, 0
+    local server = http.serve { handler = function()
+      local n = 0
+      opened = opened + 1
+      return http.response { stream = {
+        chunks = function()
+          return function()
+            async.sleep(0)
+            n = n + 1
+            return n < 4 and ("x"):rep(200000) or nil
+          end
+        end,
+        close = function()
+          async.sleep(0)
+          closed = closed + 1
+        end,
+      } }
+    end }
+    exchange(server, CLOSING)
+    server:close(0)
+    test.eq(closed, opened)
+  end)
+end)
+
+test("a file that is being sent is closed", function()
+  local path = test.write(test.tmpdir() .. "/f", ("x"):rep(3000000))
+  cancel_everywhere(10, function()
+    local server = http.serve { compress = true,
+      handler = function() return http.response { file = path } end }
+    exchange(server, CLOSING)
+    server:close(0)
+  end)
+end)
+
+test("an upload that is cancelled leaves no file", function()
+  local dir = test.tmpdir()
+  local body = '--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n'
+    .. ("x"):rep(300000) .. "\r\n--b--\r\n"
+  cancel_everywhere(10, function()
+    local saved = false
+    local server = http.serve { handler = function(req)
+      for part in req:multipart() do part:save(dir .. "/" .. part.name) end
+      saved = true
+      return 204
+    end }
+    exchange(server, ("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n"
+      .. "Content-Type: multipart/form-data; boundary=b\r\n\r\n"):format(#body),
+      body:sub(1, 200000), body:sub(200001))
+    server:close(0)
+    test.eq(fs.exists(dir .. "/a"), saved)
+    pcall(fs.remove, dir .. "/a")
+  end)
+end)
+
+test("events, limits and another protocol", function()
+  cancel_everywhere(8, function()
+    local server = http.serve {
+      handler_timeout = 5, cancel_on_disconnect = true, access_log = function() end,
+      handler = function(req)
+        if req.headers.upgrade then
+          local stream = req:upgrade { Upgrade = "x" }
+          stream:write(stream:read())
+          return
+        end
+        local n = 0
+        return http.response { sse = function()
+          async.sleep(0)
+          n = n + 1
+          return n < 3 and "event" or nil
+        end }
+      end,
+    }
+    exchange(server, CLOSING)
+    exchange(server, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n", "hello")
+    server:close(0)
+  end)
+end)
+
+test("a server that is cancelled at any moment leaves nothing", function()
+  local before = raw.open_files()
+  for turns = 0, 12 do
+    local app, entered, left = http.App(), 0, 0
+    app:cleanup_ctx(async.context(function(yield)
+      async.sleep(0)
+      entered = entered + 1
+      async.finally(yield, function()
+        async.sleep(0)
+        left = left + 1
+      end)
+    end))
+    app:get("/", function()
+      async.sleep(0)
+      return "x"
+    end)
+    local main = async.spawn(async.run, function()
+      local server = app:serve {}
+      exchange(server, CLOSING)
+      server:close()
+    end)
+    for _ = 1, turns do async.sleep(0) end
+    main:cancel()
+    async.wait { main }
+    test.eq(left, entered)
+  end
+  collectgarbage() -- streams of clients that were cancelled
+  raw.open_files(before)
+end)
