@@ -14,7 +14,7 @@ end
 local function supervise(name, command)
   local pause = FIRST_PAUSE
   for start = 1, MOST_STARTS do
-    local status = process.spawn(command):wait()
+    local status = async.with(process.spawn(command), function(child) return child:wait() end)
     print(("%s, start %d: %s"):format(name, start, describe(status)))
     if status.ok then return end
     if start < MOST_STARTS then async.sleep(pause) end

@@ -11,8 +11,8 @@ local AFTER = { 1, 4 }
 -- Those that report something by their nature, where a request that fails just then is reported as
 -- lost, or where a cancellation is not the result that an assertion wants.
 local MAY_COMPLAIN = {
-  deadlock_report = true, debug_mode = true, rate_limited_client = true, task_error = true,
-  testing = true,
+  deadlock_report = true, debug_mode = true, gather_errors = true, rate_limited_client = true,
+  task_error = true, testing = true,
 }
 
 local function collect(stream)

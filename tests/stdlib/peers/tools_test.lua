@@ -31,12 +31,11 @@ local function read_all(stream)
   return table.concat(parts)
 end
 
--- A megabyte that does not repeat itself.
-local function block(number)
-  local parts = {}
-  for i = 1, 2 ^ 14 do parts[i] = ("%064d"):format((i * 2654435761 + number * 97) % 2 ^ 40) end
-  return table.concat(parts)
-end
+-- A megabyte that is another for each number, and repeats itself at odd places.
+local lines = {}
+for i = 1, 999 do lines[i] = ("%064d"):format(i * 2654435761 % 2 ^ 40) end
+local base = table.concat(lines):rep(17)
+local function block(number) return number .. base:sub(1, 2 ^ 20 - #tostring(number)) end
 
 local function open_files() return #fs.list "/proc/self/fd" end
 
