@@ -266,6 +266,39 @@ test("multipart: what is malformed, too large or something else is refused", fun
   test.eq(#test.reports(), 0)
 end)
 
+test("multipart: random parts, cut at random places", function()
+  math.randomseed(7)
+  local pieces = { "\r\n", "--", "b", "bound", "--bound", "\r", "\n", "-", "x", "\r\n--bound",
+    "\0" }
+  local read = require("rille.http.parts").read
+  for _ = 1, 300 * test.SCALE do
+    local sent, body = {}, {}
+    for i = 1, math.random(0, 4) do
+      local content = {}
+      for k = 1, math.random(0, 12) do content[k] = pieces[math.random(#pieces)] end
+      -- What would be a separator cannot be content.
+      local text = "\r\n" .. table.concat(content) .. "\r\n"
+      local found
+      repeat text, found = text:gsub("\r\n%-%-bound([\r-])", "\r\nx%1") until found == 0
+      text = text:sub(3, -3)
+      sent[i] = text
+      body[#body + 1] = ("--bound\r\nContent-Disposition: form-data; name=%d\r\n\r\n"):format(i)
+        .. text .. "\r\n"
+    end
+    body = table.concat(body) .. "--bound--\r\n"
+    local source = setmetatable({ close = function() end }, { __call = function()
+      if body == "" then return nil end
+      local n = math.random(1, 20)
+      local data = body:sub(1, n)
+      body = body:sub(n + 1)
+      return data
+    end })
+    local got = {}
+    for part in read(source, "bound", 1000) do got[#got + 1] = part:bytes() end
+    test.eq(got, sent)
+  end
+end)
+
 test("a form may be multipart", function()
   local port = start(function(req)
     local form = req:form()
@@ -627,7 +660,7 @@ test("a large file, an open one, one that is missing, one that shrinks", functio
   local peer = raw.connect(port):send(GET)
   peer:read_until "\r\n\r\n"
   test.write(path, "")
-  local got, data = 0, nil
+  local got, data = 0, nil -- luacheck: ignore 311
   repeat
     data = peer.socket:read()
     got = got + (data and #data or 0)
