@@ -233,23 +233,45 @@ class WebSocket final : Transport::Sink {
     is_alive_ = true;
     int rc = wslay_event_recv(context_);
     in_ = {};
+    bool has_closed = wslay_event_get_close_received(context_) != 0 && !has_half_code_;
+    bool has_failed = !has_closed && fault_ == 0 && wslay_event_get_read_enabled(context_) == 0;
     // What the peer has to know: pongs, the answer to its close, what it has done wrong.
+    wslay_event_send(context_);
+    int sent = has_failed ? name_fault() : 0;
     flush();
     if (!transport_) return;
-    bool has_closed = wslay_event_get_close_received(context_) != 0;
     if (has_closed) {
       int code = wslay_event_get_status_code_received(context_);
       end_with(code == 0 ? kNoStatus : code, close_reason_);
     } else if (fault_ != 0) {
       end_with(fault_, fault_reason_);
-    } else if (rc != 0 || wslay_event_get_read_enabled(context_) == 0) {
-      int code = wslay_event_get_status_code_sent(context_);
-      end_with(code == 0 ? kCutOff : code, what_is_wrong(code));
+    } else if (has_failed || rc != 0) {
+      end_with(has_failed ? sent : kCutOff, what_is_wrong(sent));
     } else if (kept_ > kMostKept || transport_->pending() > kMostPending) {
       is_reading_ = false;
       transport_->pause();
     }
     if (!messages_.empty()) point_.wake();
+  }
+
+  // wslay closes without a code where a frame's head is wrong: there should be one.
+  // Returns the code that is sent.
+  int name_fault() {
+    constexpr std::size_t kHead = 2;
+    constexpr std::size_t kMask = 4;
+    int code = wslay_event_get_status_code_sent(context_);
+    if (code != 0 && code != kNoStatus) return code;
+    std::size_t size = kHead + (options_.is_server ? 0 : kMask);
+    if (out_.size() >= size) {
+      std::string frame = out_.substr(out_.size() - size);
+      out_.resize(out_.size() - size);
+      char payload[] = {static_cast<char>(WSLAY_CODE_PROTOCOL_ERROR >> 8),
+                        static_cast<char>(WSLAY_CODE_PROTOCOL_ERROR & 0xff)};
+      for (int i = 0; i < 2 && !options_.is_server; ++i) payload[i] ^= frame[kHead + i];
+      frame[1] = static_cast<char>(frame[1] | 2);
+      out_.append(frame).append(payload, 2);
+    }
+    return WSLAY_CODE_PROTOCOL_ERROR;
   }
 
   static const char* what_is_wrong(int code) {
@@ -314,6 +336,7 @@ class WebSocket final : Transport::Sink {
         return answer(text);
       case WSLAY_CONNECTION_CLOSE:
         if (text.size() > 2) close_reason_ = text.substr(2);
+        has_half_code_ = text.size() == 1;
         return;
       case WSLAY_TEXT_FRAME:
       case WSLAY_BINARY_FRAME:
@@ -474,6 +497,7 @@ class WebSocket final : Transport::Sink {
   int fault_ = 0;  // what we have found
   int code_ = 0;   // once it is over
   bool is_reading_ = false;
+  bool has_half_code_ = false;  // the peer's close frame
   bool is_closing_ = false;
   bool has_ended_ = false;
   bool is_asked_ = false;  // a ping is on its way

@@ -76,7 +76,7 @@ function M.open(url, proxy, context, proxy_context)
   elseif proxy then
     stream = connect.tcp(proxy.host, proxy.port)
     if proxy.tls then stream = start_tls(stream, proxy_context, proxy) end
-    if url.tls then stream = open_tunnel(stream, url, proxy) end
+    if url.tls or url.tunnel then stream = open_tunnel(stream, url, proxy) end
   else
     stream = connect.tcp(url.host, url.port)
   end
