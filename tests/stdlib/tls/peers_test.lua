@@ -169,6 +169,18 @@ test("s_client sees the end that shutdown makes", function()
   client:wait()
 end)
 
+test("s_client is told whose certificates will do", function()
+  local somebody = support.ca:issue "somebody"
+  local port = support.serve({ verify = true, ca = support.ca.path }, function(stream)
+    stream:write "welcome\n"
+  end)
+  local client = s_client(port, "-cert", somebody.cert, "-key", somebody.key)
+  local output = rest_of(client.stdout)
+  test.contains(output, "Acceptable client certificate CA names\nO = Rille, CN = Test CA")
+  test.contains(output, "welcome")
+  client:wait()
+end)
+
 test("s_client without TLS 1.2 is refused", function()
   local port = support.serve({}, support.echo)
   local client = s_client(port, "-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0")
