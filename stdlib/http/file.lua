@@ -15,6 +15,8 @@ local type, tonumber = type, tonumber
 local format, floor, min = string.format, math.floor, math.min
 
 local PIECE = 262144 -- bytes read at once
+-- Files up to that are read in one go, which is one trip to the pool in the place of three.
+local SMALL = 65536
 
 local M = {}
 
@@ -109,10 +111,17 @@ local function not_found(path)
     0)
 end
 
--- Sends an open file; gives the status and how many bytes were sent.
-local function send(conn, req, status, file, content_type, lines, flags, type_path)
-  local stat = file:stat()
-  if stat.type ~= "file" then not_found(file.path) end
+-- What a small file holds; nil if it is not the one that `stat` tells of any more.
+local function small_content(path, stat)
+  local ok, data = xpcall(fs.read_file, keep_trace, path)
+  if ok then return #data == stat.size and data or nil end
+  if not errors.is(data, "OSError") then rethrow(data) end
+  return nil
+end
+
+-- Sends a file, open or small and read by its path; gives the status and how many bytes were sent;
+-- false if it has to be opened.
+local function send(conn, req, status, file, path, stat, content_type, lines, flags, type_path)
   local size = stat.size
   local modified = floor(stat.mtime)
   local tag = field(lines, "etag")
@@ -145,17 +154,25 @@ local function send(conn, req, status, file, content_type, lines, flags, type_pa
     status, length = 206, last - first + 1
     lines = lines .. format("Content-Range: bytes %d-%d/%d\r\n", first, last, size)
   end
-  if content_type == nil then content_type = type_of(type_path or file.path) end
+  if content_type == nil then content_type = type_of(type_path) end
   local policy, encoder = req[SETTINGS].compress, nil
   if policy and status ~= 206 then
     lines, encoder = compression.choose(policy, req, status, content_type, lines, size)
     -- Ranges are of the file's bytes.
     if encoder then lines = lines:gsub("Accept%-Ranges: bytes\r\n", "") end
   end
+  if not file then
+    local data = small_content(path, stat)
+    if not data then return false end
+    if first then data = data:sub(first + 1, last + 1) end
+    if encoder then data = encoder:finish(data) end
+    conn:respond(status, data, content_type, lines, flags)
+    return status, #data
+  end
   local has_body = conn:start(status, not encoder and length or nil, content_type, lines, flags)
   local sent = 0
   if has_body and length > 0 then
-    if first or not type_path then file:seek("set", first or 0) end
+    if first or not path then file:seek("set", first or 0) end
     if not send_piece_by_piece(conn, file, length, encoder) then
       conn:cut()
       return status, 0
@@ -166,8 +183,9 @@ local function send(conn, req, status, file, content_type, lines, flags, type_pa
   return status, sent
 end
 
-local function open(path)
-  local ok, result = xpcall(fs.open, keep_trace, path)
+-- Calls a function of rille.fs; what is not there is a 404.
+local function or_not_found(fn, path)
+  local ok, result = xpcall(fn, keep_trace, path)
   if ok then return result end
   local e = result
   if errors.is(e, "OSError") and (e.code == "ENOENT" or e.code == "ENOTDIR"
@@ -184,6 +202,12 @@ local function finish(file, ok, ...)
   return ...
 end
 
+local function send_open(conn, req, r, status, file, path, ...)
+  local stat = file:stat()
+  if stat.type ~= "file" then not_found(file.path) end
+  return send(conn, req, status, file, path, stat, ...)
+end
+
 --- Sends a file, given as a path or open; an open one is closed afterwards.
 ---@async
 ---@param conn any  the connection
@@ -192,14 +216,24 @@ end
 ---@param value string|File
 ---@return integer status, integer bytes
 function M.send(conn, req, r, status, value, content_type, lines, flags)
-  local file = value
   if type(value) == "string" then
-    file = open(value)
+    local type_path = r._type_path or value
+    local stat = r._stat or or_not_found(fs.stat, value)
+    -- Others, such as FIFOs, might not even open.
+    if stat.type ~= "file" then not_found(value) end
+    if stat.size <= SMALL then
+      local sent, bytes = send(conn, req, status, nil, value, stat, content_type, lines, flags,
+        type_path)
+      if sent then return sent, bytes end
+    end
+    local file = or_not_found(fs.open, value)
+    return finish(file, xpcall(send_open, keep_trace, conn, req, r, status, file, value,
+      content_type, lines, flags, type_path))
   elseif type(value) ~= "table" or type(value.stat) ~= "function" then
     error("file: path or File expected, got " .. type(value), 0)
   end
-  return finish(file, xpcall(send, keep_trace, conn, req, status, file, content_type, lines, flags,
-    r._type_path or type(value) == "string" and value))
+  return finish(value, xpcall(send_open, keep_trace, conn, req, r, status, value, nil,
+    content_type, lines, flags, value.path))
 end
 
 return M

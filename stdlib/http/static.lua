@@ -116,7 +116,8 @@ return function(prefix, dir, options)
     if stat.type ~= "file" then return 404 end
     local headers = {}
     if max_age then headers["Cache-Control"] = format("max-age=%d", max_age) end
-    return response.new { status = 200, file = encoded(req, real, headers), headers = headers,
-      _type_path = path }
+    local file = encoded(req, real, headers)
+    return response.new { status = 200, file = file, headers = headers, _type_path = path,
+      _stat = file == real and stat or nil }
   end
 end
