@@ -94,11 +94,19 @@ function Request:text() return self:body() end
 
 --- The value that the body holds as JSON.
 ---@async
--- Errors: HTTPError (400) if it is none, those of body().
-function Request:json()
+---@param shape? string|table|function  what it has to look like: the name of a type ("string",
+-- "number", "integer", "boolean", "object", "list", "any"; with "?" there may be nothing), `{ shape
+-- }` for a list, `{ name = shape }` for an object, or a function that gives true, or false and what
+-- is wrong
+-- Errors: HTTPError (400) if it is none, (422) with a list of what is wrong if it has another
+-- shape; those of body().
+function Request:json(shape)
   local json = require "rille.json"
   local ok, value = pcall(json.decode, self:body())
-  if ok then return value end
+  if ok then
+    if shape == nil then return value end
+    return require("rille.http.schema").check(shape, value)
+  end
   if not errors.is(value, "JSONError") then error(value, 0) end
   return fail(400, value.message, "Bad Request: " .. value.message .. "\n")
 end

@@ -163,6 +163,33 @@ test("JSON: the value of a body, and a 400 that says what is wrong with it", fun
   test.eq(#test.reports(), 0)
 end)
 
+test("JSON that has another shape than is wanted is a 422 that lists what is wrong", function()
+  local port = start(function(req)
+    local value = req:json {
+      name = "string", age = "integer?", tags = { "string" }, at = { x = "number", y = "any" },
+      even = function(n) return n == nil or n % 2 == 0, "an even number expected" end,
+    }
+    return value.name
+  end)
+  local function answer(body)
+    local text = raw.answer(port, ("%sContent-Length: %d\r\n\r\n%s"):format(POST, #body, body))
+    return text:match "^HTTP/1.1 (%d+)", text:match "\r\n\r\n(.*)$"
+  end
+  test.eq({ answer '{"name":"n","age":null,"tags":[],"at":{"x":1.5,"y":false},"more":1}' },
+    { "200", "n" })
+  local status, body = answer '{"age":1.5,"tags":["a",2],"at":[],"even":3}'
+  test.eq(status, "422")
+  local faults = require("rille.json").decode(body).errors
+  local list = {}
+  for i, fault in ipairs(faults) do list[i] = fault.path .. ": " .. fault.message end
+  test.eq(list, { "age: integer expected, got number", "at: object expected, got list",
+    "even: an even number expected", "name: string expected, got nothing",
+    "tags[2]: string expected, got number" })
+  status = answer "[1]"
+  test.eq(status, "422")
+  test.eq(#test.reports(), 0)
+end)
+
 test("cookies that were sent", function()
   local port = start(function(req)
     return req.cookies.a .. req.cookies.b .. tostring(req.cookies.c) .. req.cookies.d
