@@ -1,5 +1,6 @@
 // One Lua state and one loop: start-up, a script from beginning to end, shut-down.
 #include <rille/module.h>
+#include <signal.h>
 
 #include <chrono>
 #include <cstring>
@@ -119,9 +120,17 @@ void keep_libraries(lua_State* L) {
   throw std::runtime_error(message ? message : "unknown error");
 }
 
+// A peer that has gone is an error of the write, EPIPE, not the end of the process: libuv cannot
+// ask that of the system for each write. A host's own way with the signal is left alone.
+void ignore_broken_pipes() {
+  struct sigaction now {};
+  if (sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
+}
+
 }  // namespace
 
 Runtime::Impl::Impl(const Options& options) {
+  ignore_broken_pipes();
   uv_loop_init(&loop);
   L = luaL_newstate();
   if (!L) throw std::bad_alloc();

@@ -1,3 +1,5 @@
+#include <csignal>
+
 #include "support/runtime_fixture.hpp"
 
 TEST_CASE_METHOD(RuntimeFixture, "sockets that nobody closes go with the runtime", "[net]") {
@@ -80,4 +82,26 @@ TEST_CASE_METHOD(RuntimeFixture, "what was handed to a task that never came for 
       net.udp {}:send("x", "127.0.0.1", socket:address().port)
     end
   )lua");
+}
+
+TEST_CASE("a peer that has gone is EPIPE, in a host that does nothing about SIGPIPE", "[net]") {
+  auto before = std::signal(SIGPIPE, SIG_DFL);
+  {
+    rille::Runtime runtime;
+    auto outcome = runtime.run_string(R"lua(
+      local net = require "rille.net"
+      local listener = net.listen {}
+      local near = net.connect { host = "127.0.0.1", port = listener:address().port }
+      listener:accept():abort()
+      local ok, e
+      repeat ok, e = pcall(near.write, near, ("x"):rep(100000)) until not ok
+      ok, e = pcall(near.write, near, "x")
+      assert(e.code == "EPIPE", tostring(e))
+      listener:close()
+    )lua",
+                                      "=test");
+    INFO(outcome.message);
+    CHECK(outcome.kind == rille::Outcome::kDone);
+  }
+  std::signal(SIGPIPE, before);
 }
