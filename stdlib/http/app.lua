@@ -217,6 +217,8 @@ local function dispatch(app, req)
   if not segments then
     local route = state.router:exact(req.raw_path, req.method)
     if route then return call(req, route) end
+    -- "*" stands for the server, and for no path.
+    if req.raw_path == "*" then return no_route(req, {}) end
     segments = router.split(req.raw_path)
     rawset(req, "_segments", segments)
     rawset(req, "_at", 1)
@@ -242,9 +244,16 @@ local function responded(ok, ...)
   rethrow(e)
 end
 
+-- A handler that has taken the connection over need not return anything.
+local function dispatch_within(app, req)
+  local a, b, c = dispatch(app, req)
+  if a == nil and rawget(req, "_upgraded") then return 204 end
+  return a, b, c
+end
+
 -- Runs the middleware around the routes; built anew when there is more of it.
 local function build_chain(app, list)
-  local chain = function(req) return responded(xpcall(dispatch, keep_trace, app, req)) end
+  local chain = function(req) return responded(xpcall(dispatch_within, keep_trace, app, req)) end
   for i = #list, 1, -1 do
     local middleware, inner = list[i], chain
     chain = function(req)

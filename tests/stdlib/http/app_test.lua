@@ -205,6 +205,19 @@ test("an error under middleware is reported with the place where it was raised",
   test.matches(report.traceback, "app_test.lua:%d+: in function")
 end)
 
+test("a connection may change its protocol behind middleware", function()
+  local app = http.App()
+  app:use(function(req, next) return next(req) end)
+  app:get("/up", function(req)
+    local stream = req:upgrade { Upgrade = "x" }
+    stream:write(stream:read():upper())
+  end)
+  local peer = raw.connect(serve(app))
+  peer:send "GET /up HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\nhello"
+  test.matches(peer:read_all(), "^HTTP/1.1 101 .*\r\n\r\nHELLO$")
+  test.eq(#test.reports(), 0)
+end)
+
 -- ---- state and mounts ---------------------------------------------------------------------------
 
 test("values of an application are there for its requests", function()
