@@ -105,7 +105,7 @@ def reported(text):
 
 def measure_self(work, row, n):
     """The program measures itself."""
-    command = fill(row.command, row.folder, w=work.program, n=max(1000, int(n * row.scale)), port=free_port())
+    command = fill(row.command, row.folder, w=work.program, n=max(min(n, 1000), int(n * row.scale)), port=free_port())
     out, rss = Process(command, environment(row)).finish()
     count, seconds, _ = reported(out)
     return {"figure": seconds / count * work.per, "rss": rss}

@@ -4,6 +4,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <bit>
 
 namespace rille::json {
 
@@ -38,7 +39,7 @@ const Library& library() {
 }
 
 constexpr std::size_t kSmallest = 4096;
-constexpr std::size_t kKept = 1 << 20;
+constexpr std::size_t kKept = 1 << 18;  // with four times as much memory
 
 }  // namespace
 
@@ -55,7 +56,7 @@ Index::Status Index::build(const char* text, std::size_t size) {
   if (!parser || parser->capacity() < size) {
     const simdjson::implementation* made_by = library().implementation;
     if (!made_by) return Status::kNoLibrary;
-    std::size_t capacity = std::max(size, kSmallest);
+    std::size_t capacity = size > kKept ? size : std::bit_ceil(std::max(size, kSmallest));
     parser.reset();
     if (made_by->create_dom_parser_implementation(capacity, 1, parser) != simdjson::SUCCESS) {
       return Status::kNoMemory;
