@@ -12,9 +12,11 @@ end
 
 async.with(http.serve { handler = delay }, function(server)
   local base = "http://127.0.0.1:" .. server.port
-  local results = async.gather {
-    function() return http.get(base .. "/delay/1"):text() end,
-    function() return http.get(base .. "/delay/2"):text() end,
-  }
-  print(("Fetched %d responses"):format(results.n))
+  async.with(http.Session { base_url = base }, function(session)
+    local results = async.gather {
+      function() return session:get("/delay/1"):text() end,
+      function() return session:get("/delay/2"):text() end,
+    }
+    print(("Fetched %d responses"):format(results.n))
+  end)
 end)

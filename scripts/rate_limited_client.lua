@@ -1,8 +1,8 @@
 -- A client object that never has more than two requests under way, and hands errors over as
 -- results.
 -- From "Asyncio Concurrency Patterns" (Example 2: Rate-Limited API Client). The API is a server in
--- this script, which answers with text, not JSON. One user is unknown, to show the line of an
--- error.
+-- this script; one user is unknown, to show the line of an error. There is no sleep at the end:
+-- closing a session waits until it is closed.
 local async = require "rille.async"
 local errors = require "rille.errors"
 local http = require "rille.http"
@@ -14,11 +14,20 @@ local function new_client(rate_limit)
   return setmetatable({ semaphore = async.Semaphore(rate_limit) }, Client)
 end
 
+function Client:enter()
+  self.session = http.Session {}
+  return self
+end
+
+function Client:exit()
+  self.session:close()
+end
+
 function Client:fetch(url)
   return self.semaphore:with(function()
     print("Fetching " .. url)
-    local response = http.get(url):raise_for_status()
-    return { url = url, status = response.status, login = response:text() }
+    local response = self.session:get(url):raise_for_status()
+    return { url = url, status = response.status, data = response:json() }
   end)
 end
 
@@ -32,7 +41,7 @@ local function api(req)
   async.sleep(0.02)
   local user = req.path:match "^/users/(%w+)$"
   if user == "nobody" then return 404 end
-  return user
+  return { login = user }
 end
 
 async.with(http.serve { handler = api }, function(server)
@@ -41,7 +50,13 @@ async.with(http.serve { handler = api }, function(server)
     urls[#urls + 1] = ("http://127.0.0.1:%d/users/%s"):format(server.port, user)
   end
 
-  for _, result in ipairs(new_client(2):fetch_all(urls)) do
-    print(errors.is(result, "HTTPError") and "Error: " .. result.status or "User: " .. result.login)
-  end
+  async.with(new_client(2), function(client)
+    for _, result in ipairs(client:fetch_all(urls)) do
+      if errors.is(result, "HTTPError") then
+        print("Error: " .. result.status)
+      else
+        print("User: " .. (result.data.login or "unknown"))
+      end
+    end
+  end)
 end)
