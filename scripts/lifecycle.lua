@@ -1,8 +1,7 @@
--- A server with a task in the background: it starts before the server takes requests, and is
--- cancelled and waited for when the server has closed.
--- From "Asyncio Concurrency Patterns" (Pattern 2: Background Tasks with Application Lifecycle). The
--- document hangs it into an aiohttp application (cleanup_ctx); here a context does the same around
--- a plain server. Sleeps are twenty times shorter; the document does not run its example.
+-- A web application with a task in the background: it starts before the server takes requests, and
+-- is cancelled and waited for when the server has closed.
+-- From "Asyncio Concurrency Patterns" (Pattern 2: Background Tasks with Application Lifecycle).
+-- Sleeps are twenty times shorter; the document does not run its example.
 local async = require "rille.async"
 local http = require "rille.http"
 
@@ -19,21 +18,19 @@ local function listener(app)
 end
 
 local background_tasks = async.context(function(yield, app)
-  local task = async.spawn(listener, app)
-  async.finally(function() yield(task) end, function()
-    task:cancel()
-    async.wait { task }
+  app.redis_listener = async.spawn(listener, app)
+  async.finally(yield, function()
+    app.redis_listener:cancel()
+    async.wait { app.redis_listener }
   end)
 end)
 
-local app = { messages = 0 }
-local function handler()
-  return ("%d messages so far"):format(app.messages)
-end
+local app = http.App()
+app.messages = 0
+app:cleanup_ctx(background_tasks)
+app:get("/", function(req) return ("%d messages so far"):format(req.app.messages) end)
 
-async.with(background_tasks(app), function()
-  async.with(http.serve { handler = handler }, function(server)
-    async.sleep(0.12)
-    print(http.get("http://127.0.0.1:" .. server.port .. "/"):text())
-  end)
+async.with(app:serve {}, function(server)
+  async.sleep(0.12)
+  print(http.get("http://127.0.0.1:" .. server.port .. "/"):text())
 end)
