@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <mutex>
 #include <vector>
 
@@ -188,6 +189,15 @@ std::shared_ptr<Child> Children::add(uv_loop_t* loop, pid_t pid, Descriptor pidf
   child->place_ = list_.begin();
   child->watch(loop);
   return child;
+}
+
+void Children::finish_launching(uv_loop_t* loop) {
+  constexpr std::uint64_t kMostNs = 2000000000;
+  std::uint64_t end = uv_hrtime() + kMostNs;
+  while (launching_ > 0 && uv_hrtime() < end) {
+    uv_run(loop, UV_RUN_NOWAIT);
+    if (launching_ > 0) usleep(200);
+  }
 }
 
 void Children::close() {

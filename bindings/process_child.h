@@ -75,6 +75,11 @@ class Children {
   // Watches a child from now on. REQUIRES: the loop's thread.
   std::shared_ptr<Child> add(uv_loop_t* loop, pid_t pid, Descriptor pidfd, bool leads_group);
 
+  // Processes that are being started. Those that nobody waits for any more are killed as soon as
+  // they are there, which the program has to wait for, within reason, before it ends.
+  void count_launching(int by) { launching_ += by; }
+  void finish_launching(uv_loop_t* loop);
+
   // The runtime ends: what runs on is reaped by whoever starts a process next.
   void close();
   bool is_closed() const { return closed_; }
@@ -94,6 +99,7 @@ class Children {
  private:
   friend class Child;
   std::list<std::shared_ptr<Child>> list_;
+  int launching_ = 0;
   bool closed_ = false;
 };
 

@@ -118,6 +118,12 @@ int release(lua_State* L) {
   return 0;
 }
 
+// finish_launching(): see Children
+int finish_launching(lua_State* L) {
+  Children::of(L)->finish_launching(rille_loop(L));
+  return 0;
+}
+
 // adopt(on): see Children
 int adopt(lua_State* L) {
   Children::adopt(lua_toboolean(L, 1));
@@ -175,11 +181,10 @@ const rille_reg kCapture[] = {{"wait", capture_wait, RILLE_WAITS},
 const rille_reg kFeed[] = {
     {"start", feed_start, 0}, {"close", feed_close, 0}, {nullptr, nullptr, 0}};
 
-const rille_reg kFunctions[] = {{"spawn", spawn, RILLE_WAITS},
-                                {"descriptor", descriptor, 0},
-                                {"adopt", adopt, 0},
-                                {"reap_group", reap_group, 0},
-                                {nullptr, nullptr, 0}};
+const rille_reg kFunctions[] = {
+    {"spawn", spawn, RILLE_WAITS}, {"descriptor", descriptor, 0},
+    {"adopt", adopt, 0},           {"finish_launching", finish_launching, 0},
+    {"reap_group", reap_group, 0}, {nullptr, nullptr, 0}};
 
 // Where the end of a child is ignored, as some parents leave it behind, nobody learns how it ended.
 void notice_ends() {

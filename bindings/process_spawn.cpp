@@ -169,6 +169,10 @@ void Launch::on_pool() {
   }
   std::string program;
   if (!find_program(directory, &program)) return;
+  if (given_up_) {
+    fail("spawn", options_.args[0], ECANCELED);
+    return;
+  }
   int rc = start(directory, program);
   if (rc != 0) {
     fail("spawn", options_.args[0], rc);
@@ -190,14 +194,20 @@ int Launch::run(lua_State* L, std::unique_ptr<Launch> launch) {
   self->loop_ = rille_loop(L);
   self->children_ = Children::of(L);
   // One that nobody waits for any more, and that has not begun, need not begin.
-  self->waiter_ = rille_prepare(
-      L, [](rille_waiter*, void* data) { static_cast<Launch*>(data)->withdraw(); }, self);
+  auto give_up = [](rille_waiter*, void* data) {
+    auto* launch = static_cast<Launch*>(data);
+    launch->given_up_ = true;
+    launch->withdraw();
+  };
+  self->waiter_ = rille_prepare(L, give_up, self);
+  self->children_->count_launching(1);
   rille_waiter* waiter = self->waiter_;
   launch.release()->submit(pools_of(L), PoolKind::kFiles);
   return rille_park(L, waiter);
 }
 
 void Launch::after_pool(int status) {
+  children_->count_launching(-1);
   if (status < 0 && status_ == 0 && !begun_) fail("spawn", options_.args[0], -status);
   for (Descriptor& fd : theirs_) fd.close();
   if (begun_ && !children_->is_closed()) {

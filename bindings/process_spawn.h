@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <rille/builtin.hpp>
 #include <string>
@@ -61,6 +62,7 @@ class Launch final : public PoolJob {
   rille_waiter* waiter_ = nullptr;
   uv_loop_t* loop_ = nullptr;
   std::shared_ptr<Children> children_;
+  std::atomic<bool> given_up_ = false;
   bool begun_ = false;
   pid_t pid_ = -1;
   Descriptor pidfd_;

@@ -7,6 +7,7 @@ local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
+local main = require "rille.core.main"
 local xpcall = require("rille.core.protect").xpcall
 local stream_binding = require "rille.core.stream"
 require "rille.net.stream" -- a child's pipes are streams
@@ -152,6 +153,8 @@ function M.check_options(spec, known, name)
   end
   check.options(options, known, 1, name)
 end
+
+main.at_end(binding.finish_launching)
 
 -- ---- Process ------------------------------------------------------------------------------------
 

@@ -233,7 +233,7 @@ test("a broken pipe is EPIPE, not a death", function()
     local stdio = require "rille.stdio"
     local ok, err = pcall(function() while true do stdio.stdout:write(("y\n"):rep(1000)) end end)
     stdio.stderr:write(err.kind, " ", err.code, " ", err.message, "\n")
-    os.exit(3)
+    require("rille.process").exit(3)
   ]], { stderr = "pipe" })
   test.eq(proc.stdout:read_line(), "y")
   proc.stdout:close()

@@ -578,6 +578,25 @@ test("a spawn that is cancelled leaves no process and no descriptor", function()
   test.eq(descriptors(), before)
 end)
 
+test("a spawn that is cancelled at the end of the program leaves no process either", function()
+  local mark = ("%d.%d"):format(1000, process.pid())
+  for _ = 1, 20 do
+    local result = test.script(([[
+      local async, process = require "rille.async", require "rille.process"
+      async.spawn(process.spawn, { "sleep", "%s" })
+      async.sleep(0)
+    ]]):format(mark))
+    test.eq(result.code, 0)
+  end
+  async.sleep(0.05)
+  for _, name in ipairs(fs.list "/proc") do
+    if name:find "^%d+$" then
+      local ok, line = pcall(fs.read_file, "/proc/" .. name .. "/cmdline")
+      assert(not ok or line ~= "sleep\0" .. mark .. "\0", "it still runs")
+    end
+  end
+end)
+
 test("spawn, the pipes and wait can be cancelled wherever they wait", function()
   local before = descriptors()
   cancel_everywhere {
