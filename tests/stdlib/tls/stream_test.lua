@@ -3,6 +3,7 @@ local async = require "rille.async"
 local errors = require "rille.errors"
 local net = require "rille.net"
 local process = require "rille.process"
+local tls = require "rille.tls"
 local support = require "support.tls"
 local test = require "support.test"
 
@@ -103,6 +104,26 @@ test("a reader that never reads stops the writer, and memory stays bounded", fun
   async.wait { writer }
   -- What was written before is all there.
   server:read_exactly(written)
+end)
+
+test("abort drops what was not written yet, during the handshake and after it", function()
+  local client, server = pair()
+  require("rille.tls.stream").server(server, tls.context(support.server_options()))
+  local write = async.spawn(server.write, server, "x")
+  async.sleep(0)
+  server:abort()
+  test.raises("InvalidStateError", write.await, write)
+  test.eq(test.raises("OSError", client.read, client).code, "ECONNRESET")
+
+  client, server = tls_pair()
+  write = async.spawn(client.write, client, noise(20000000))
+  async.sleep(0)
+  client:abort()
+  test.raises("InvalidStateError", write.await, write)
+  local err = test.raises("OSError", function()
+    while true do server:read() end
+  end)
+  test.eq(err.code, "ECONNRESET")
 end)
 
 test("a pause between reads loses nothing", function()
