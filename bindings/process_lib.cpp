@@ -76,11 +76,13 @@ int spawn(lua_State* L) {
 // With `give`, a child will be.
 int descriptor(lua_State* L) {
   Stream* s = Class<Stream>::check(L, 1);
-  if (!s->is_open() || s->transport()->needs_shutdown()) return 0;
+  if (!s->is_open()) return 0;
   if (lua_toboolean(L, 2)) s->transport()->share();
   if (auto* own = dynamic_cast<DescriptorTransport*>(s->transport())) {
     if (own->descriptor() < 0) return 0;
     lua_pushinteger(L, own->descriptor());
+  } else if (s->transport()->needs_shutdown()) {
+    return 0;
   } else {
     uv_stream_t* handle = s->transport()->handle();
     uv_os_fd_t fd;
