@@ -153,8 +153,9 @@ class LineEditor {
         editor_, EL_PROMPT, +[](EditLine* e) { return of(e)->prompt_.data(); });
     el_set(
         editor_, EL_GETCFN, +[](EditLine* e, wchar_t* c) { return of(e)->get(c); });
-    el_set(
-        editor_, EL_ADDFN, "rille-complete", "Complete the name before the cursor",
+    // The narrow form would copy the texts and never free them.
+    el_wset(
+        editor_, EL_ADDFN, L"rille-complete", L"Complete the name before the cursor",
         +[](EditLine* e, int) { return of(e)->complete(); });
     el_set(editor_, EL_BIND, "^R", "em-inc-search-prev", nullptr);
     el_set(editor_, EL_BIND, "\\e[3~", "ed-delete-next-char", nullptr);
