@@ -8,10 +8,10 @@ local check = require "rille.core.check"
 local report = require "rille.core.report"
 local errors = require "rille.errors"
 local address = require "rille.net.address"
+local give_turn = require "rille.core.turn"
 
 local read, read_exactly, read_until = binding.read, binding.read_exactly, binding.read_until
 local read_line, write = binding.read_line, binding.write
-local give_way = core.give_way
 local raise = task.raise
 
 for _, fn in pairs { read, read_exactly, read_until, read_line, write } do
@@ -79,7 +79,7 @@ end
 function Stream:write(...)
   local err, has_gone_on = write(self, ...)
   -- A peer that takes whatever comes must not keep all other tasks waiting.
-  if has_gone_on then err = give_way() end
+  if has_gone_on then err = give_turn() end
   if err ~= nil then raise(err) end
   return self
 end

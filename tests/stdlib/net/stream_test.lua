@@ -241,6 +241,19 @@ test("a peer that takes whatever comes does not keep other tasks waiting", funct
   listener:close()
 end)
 
+test("a callback may write any amount, as long as the peer takes it", function()
+  local near, far = pair()
+  local piece, failure = ("x"):rep(8192), nil
+  for _ = 1, 200 do
+    async.call_soon(function()
+      local ok, e = pcall(near.write, near, piece)
+      if not ok then failure = e end
+    end)
+    far:read_exactly(#piece)
+  end
+  test.eq(failure, nil)
+end)
+
 test("write gives the stream, and takes nothing too", function()
   local near, far = pair()
   test.eq(near:write("a"):write():write("", ""):write "b", near)

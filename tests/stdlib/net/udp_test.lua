@@ -285,3 +285,24 @@ test("wrong arguments name the option and blame the script's line", function()
   test.blames_caller("bad argument #3 to 'send'", function() a:send("x", "127.0.0.1", 0) end)
   test.blames_caller("bad argument #3 to 'send'", function() a:send("x", "127.0.0.1") end)
 end)
+
+test("a task that sends without end leaves the others their turn", function()
+  local a, b = udp { host = "127.0.0.1" }, udp { host = "127.0.0.1" }
+  local port, has_run = b:address().port, false
+  async.spawn(function() has_run = true end)
+  while not has_run do a:send("x", "127.0.0.1", port) end
+end)
+
+test("a callback may send any number of datagrams", function()
+  local a, b = udp { host = "127.0.0.1" }, udp { host = "127.0.0.1" }
+  local port, done = b:address().port, async.Event()
+  local ok, e
+  async.call_soon(function()
+    ok, e = pcall(function()
+      for _ = 1, 200 do a:send("x", "127.0.0.1", port) end
+    end)
+    done:set()
+  end)
+  done:wait()
+  test.eq({ ok, e }, { true })
+end)
