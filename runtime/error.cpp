@@ -45,9 +45,12 @@ extern "C" void rille_push_error(lua_State* L, const char* kind, const char* cod
 extern "C" void rille_push_os_error(lua_State* L, int status, const char* syscall, const char* path,
                                     const char* dest, const char* address) {
   push_constructor(L, "os_error");
-  const char* name = uv_err_name(status);
-  const char* text = uv_strerror(status);
-  // libuv does not know every errno of the system.
+  // Without a buffer, libuv would allocate the texts of an errno it does not know, and forget them.
+  char name_space[64];
+  char text_space[128];
+  const char* name = uv_err_name_r(status, name_space, sizeof name_space);
+  const char* text = uv_strerror_r(status, text_space, sizeof text_space);
+  // It does not know every errno of the system.
   if (std::strncmp(name, "Unknown", 7) == 0 && strerrorname_np(-status)) {
     name = strerrorname_np(-status);
     text = strerrordesc_np(-status);
