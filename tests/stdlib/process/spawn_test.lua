@@ -572,7 +572,8 @@ test("a spawn that is cancelled leaves no process and no descriptor", function()
     async.sleep(0)
     task:cancel()
     async.wait { task }
-    assert(task:cancelled())
+    -- A process that was there before the cancellation is the task's result.
+    if not task:cancelled() then task:result():close() end
   end
   eventually(function() return #children() == #list end)
   test.eq(descriptors(), before)
