@@ -188,3 +188,19 @@ test("a lost error does not change the code of exit, but is reported", function(
   test.contains(result.stderr, "oops")
   test.eq(result.code, 9)
 end)
+
+-- title -------------------------------------------------------------------------------------------
+
+test("title is what lists of processes call it, and can be set", function()
+  local result = test.script([[
+    local process = require "rille.process"
+    local before = process.title()
+    print(#before > 0, process.title "my title", process.title())
+    local file = io.open "/proc/self/cmdline"
+    print(file:read("*a"):match "^%Z*")
+  ]], { args = { ("x"):rep(100) } })
+  test.eq(result.stdout, "true\tmy title\tmy title\nmy title\n", result.stderr)
+  test.blames_caller("bad argument #1 to 'title' (string expected, got table)",
+    function() require("rille.process").title {} end)
+  test.raises("bad argument #1 to 'title' %(it contains a NUL", process.title, "a\0b")
+end)
