@@ -22,6 +22,7 @@ core.transparent[accept] = true
 local GRACE = 10 -- seconds
 -- Without descriptors nothing can be accepted; that may change at any time.
 local STARVED_PAUSE = 0.1
+local STARVED_SILENCE = 60 -- between two reports of that: it may come and go with each connection
 local STARVED = { EMFILE = true, ENFILE = true, ENOBUFS = true, ENOMEM = true }
 
 ---@class Listener
@@ -138,15 +139,16 @@ end
 
 local function wait_in_pause(_, self) wait_for_change(self) end
 
--- Out of descriptors: says so once, and tries again when one may be free.
+-- Out of descriptors: says so, and tries again when one may be free.
 local function starve(self, e)
-  if not self._starved then
+  local now = core.time()
+  if now >= self._silent_until then
+    self._silent_until = now + STARVED_SILENCE
     report.report {
       message = ("the server on %s takes no connections at present"):format(self._listener._name),
       error = e, task = task.current(),
     }
   end
-  self._starved = true
   timeout.move_on_after(STARVED_PAUSE, wait_in_pause, self)
 end
 
@@ -159,7 +161,6 @@ local function accept_all(self)
     else
       local err, stream = accept(binding)
       if stream then
-        self._starved = false
         start(self, stream)
       elseif err ~= nil then
         if not (errors.is(err, "OSError") and STARVED[err.code]) then raise(err) end
@@ -231,7 +232,7 @@ function Listener:serve(fn, options)
   if err ~= nil then raise(err) end
   local server = setmetatable({
     _listener = self, _fn = fn, _limit = limit, _grace = grace, _alive = 0, _streams = {},
-    _place = { 0 }, _starved = false, _handshakes = self._tls and {} or false,
+    _place = { 0 }, _silent_until = 0, _handshakes = self._tls and {} or false,
   }, Server)
   self._servers[server] = true
   return finish(server, protected_call(accept_all, keep_trace, server))
