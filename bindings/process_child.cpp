@@ -115,6 +115,7 @@ void Child::reap() {
          errno == EINTR) {
   }
   pidfd_.close();
+  if (leads_group()) Children::leave_group(pid_);
   // This may be the last of the child.
   if (children_) std::exchange(children_, nullptr)->list_.erase(place_);
 }
@@ -157,6 +158,7 @@ struct ChildrenHolder {
 struct Orphans {
   std::mutex mutex;
   std::vector<pid_t> list;
+  std::vector<pid_t> groups;
   static Orphans& all() {
     static auto* it = new Orphans;  // threads may use it to the very end
     return *it;
@@ -236,10 +238,18 @@ void Children::orphan(pid_t pid) {
   orphans.list.push_back(pid);
 }
 
+void Children::leave_group(pid_t group) {
+  if (::kill(-group, 0) < 0 && errno == ESRCH) return;  // nobody, as a rule
+  Orphans& orphans = Orphans::all();
+  std::lock_guard lock(orphans.mutex);
+  orphans.groups.push_back(group);
+}
+
 void Children::reap_orphans() {
   Orphans& orphans = Orphans::all();
   std::lock_guard lock(orphans.mutex);
   std::erase_if(orphans.list, [](pid_t pid) { return waitpid(pid, nullptr, WNOHANG) != 0; });
+  std::erase_if(orphans.groups, reap_group);
 }
 
 }  // namespace rille::process

@@ -96,6 +96,10 @@ class Children {
   static void orphan(pid_t pid);
   static void reap_orphans();
 
+  // Likewise for what is left of a group whose leader has been reaped: while `adopt` is on because
+  // of another group, they become ours too when their parents end.
+  static void leave_group(pid_t group);
+
  private:
   friend class Child;
   std::list<std::shared_ptr<Child>> list_;

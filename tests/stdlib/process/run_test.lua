@@ -186,3 +186,19 @@ test("run can be cancelled wherever it waits, and leaves no process and no descr
   }
   test.eq(descriptors(), before)
 end)
+
+test("what others leave behind while a group is put down does not stay as a zombie", function()
+  local function children()
+    return fs.read_file(("/proc/self/task/%d/children"):format(process.pid()))
+  end
+  local adopt = require("rille.core.child").adopt
+  adopt(true) -- as while a command is killed with its group
+  test.defer(function() adopt(false) end)
+  local command = "sleep 0.05 >/dev/null 2>&1 & echo $!"
+  local pid = tonumber(run({ "sh", "-c", command, stderr = "null" }).stdout)
+  while children():find(pid, 1, true) do
+    async.sleep(0.01)
+    run { "true" }
+  end
+  assert(not is_there(pid))
+end)
