@@ -510,7 +510,12 @@ test("an error of a write that was cancelled comes up at the next call", functio
   async.sleep(0)
   writer:cancel()
   async.wait { writer }
-  assert(writer:cancelled())
+  -- A quick pool may have been through with it before.
+  if not writer:cancelled() then
+    test.eq(writer:error().code, "ENOSPC")
+    pcall(file.close, file)
+    return
+  end
   a_moment()
   test.eq(test.raises("OSError", file.write, file, "x").code, "ENOSPC")
   file:close()
@@ -522,8 +527,7 @@ test("a write that is cancelled is written nevertheless", function()
   local writer = async.spawn(function() file:write(("x"):rep(100000)) end)
   async.sleep(0)
   writer:cancel()
-  async.wait { writer }
-  assert(writer:cancelled())
+  async.wait { writer } -- it may have been through before
   file:write "y"
   file:close()
   assert(test.read(path) == ("x"):rep(100000) .. "y")
