@@ -1,7 +1,7 @@
 local async, fs, test = require "rille.async", require "rille.fs", require "support.test"
 local errors = require "rille.errors"
-
-local function shell(command) assert(os.execute(command) == 0, command) end
+local files = require "support.files"
+local shell, a_moment, descriptors = files.shell, files.a_moment, files.descriptors
 
 local function fifo()
   local path = test.tmpdir() .. "/fifo"
@@ -11,23 +11,6 @@ end
 
 local function file_with(text)
   return test.write(test.tmpdir() .. "/file", text)
-end
-
--- Lets operations on the pool, and the loop, get on.
-local function a_moment() async.sleep(0.02) end
-
--- How many descriptors this process has, once operations that were given up have ended, and but for
--- those of files that nobody holds any more.
-local function descriptors()
-  local count
-  repeat
-    local before = count
-    collectgarbage()
-    collectgarbage()
-    a_moment()
-    count = #fs.list "/proc/self/fd"
-  until count == before
-  return count
 end
 
 -- As another user: the permissions of files mean nothing to root.

@@ -1,21 +1,9 @@
 local async, process, test = require "rille.async", require "rille.process", require "support.test"
 local fs = require "rille.fs"
 local cancel_everywhere = require "support.cancel_everywhere"
+local descriptors = require("support.files").descriptors
 
 local run = process.run
-
--- How many descriptors this process has, once those that nobody holds are closed.
-local function descriptors()
-  local count
-  repeat
-    local before = count
-    collectgarbage()
-    collectgarbage()
-    async.sleep(0.01)
-    count = #fs.list "/proc/self/fd"
-  until count == before
-  return count
-end
 
 local function is_there(pid) return (pcall(process.kill, pid, 0)) end
 

@@ -1,19 +1,7 @@
 local async, process, test = require "rille.async", require "rille.process", require "support.test"
 local fs, net = require "rille.fs", require "rille.net"
 local cancel_everywhere = require "support.cancel_everywhere"
-
--- How many descriptors this process has, once those that nobody holds are closed.
-local function descriptors()
-  local count
-  repeat
-    local before = count
-    collectgarbage()
-    collectgarbage()
-    async.sleep(0.01)
-    count = #fs.list "/proc/self/fd"
-  until count == before
-  return count
-end
+local descriptors = require("support.files").descriptors
 
 local function children()
   local list = {}
