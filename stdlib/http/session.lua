@@ -419,6 +419,10 @@ function M.new(options)
     local path, query = base_url:match "^([^?]*)(.*)$"
     if path:sub(-1) ~= "/" then base_url = path .. "/" .. query end
   end
+  if options.http2 ~= nil and type(options.http2) ~= "boolean" then
+    -- Whether a server offers it is not asked yet either: every request goes by HTTP/1.1.
+    check.bad("http2", name, "a boolean expected: HTTP/2 by prior knowledge is not there yet")
+  end
   local proxy = options.proxy
   if proxy ~= nil and proxy ~= false and proxy ~= "env" then
     url_of.parse(check.string(proxy, "proxy", name))
