@@ -10,7 +10,7 @@ declare -A sets=(
            libssl-dev libc-ares-dev libedit-dev zlib1g-dev libbrotli-dev libzstd-dev
            libwslay-dev"
   [test]="catch2 python3/python3 curl/curl netcat-openbsd/nc openssl/openssl
-          socat/socat"
+          socat/socat python3-websockets"
   [lint]="clang-format/clang-format lua-check/luacheck"
   [tidy]="clang-tidy/clang-tidy"
   [valgrind]="valgrind/valgrind"

@@ -8,7 +8,8 @@ local function has(command)
 end
 
 local function peer_test(command, name, fn)
-  if has(command) then test(name, fn) end
+  if has(command) then return test(name, fn) end
+  print("# skipped: " .. command .. " is not there: " .. name)
 end
 
 local TEXT = ("0123456789abcdef"):rep(20000)

@@ -14,7 +14,7 @@ end
 
 local function tool_test(commands, name, ...)
   for command in commands:gmatch "%S+" do
-    if not has(command) then return end
+    if not has(command) then return print("# skipped: " .. command .. " is not there: " .. name) end
   end
   test(name, ...)
 end
