@@ -29,10 +29,12 @@ run: build
 	@build/rille $(SCRIPT) $(ARGS)
 
 build:
-	@tools/setup.sh build test
+	@tools/setup.sh build
 	$(call build_preset,release,build)
 
-test: build
+test:
+	@tools/setup.sh build test
+	$(call build_preset,release,build)
 	@ctest --test-dir build --output-on-failure -j $(JOBS)
 
 bench: build
@@ -45,7 +47,7 @@ asan:
 
 # Valgrind runs programs 20 to 50 times slower: the C++ tests, less those tagged [slow].
 valgrind:
-	@tools/setup.sh build test valgrind
+	@tools/setup.sh build valgrind
 	$(call build_preset,debug,build-debug)
 	@valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite \
 	  build-debug/tests/rille_tests '~[slow]'
