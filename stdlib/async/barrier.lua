@@ -72,6 +72,8 @@ function Barrier:parties() return self._parties end
 --- How many wait now.
 function Barrier:n_waiting() return self._arrived end
 
+--- Whether it was aborted, or somebody who waited in it was cancelled.
+---@return boolean
 function Barrier:broken() return self._broken end
 
 -- For async.with: waits on the way in, gives the index.

@@ -22,8 +22,16 @@ local Condition = {}
 Condition.__index = Condition
 Condition.__name = "Condition"
 
+--- Takes the lock, waiting until it is free.
+---@async
 function Condition:acquire() self._lock:acquire() end
+
+--- Gives the lock back.
+-- Errors: InvalidStateError if nobody holds it.
 function Condition:release() self._lock:release() end
+
+--- Whether somebody holds the lock.
+---@return boolean
 function Condition:locked() return self._lock:locked() end
 
 --- Calls `fn(...)` with the lock held.

@@ -38,6 +38,8 @@ end
 --- Whoever waits from now on waits for the next set().
 function Event:clear() self._set = false end
 
+--- Whether it is set.
+---@return boolean
 function Event:is_set() return self._set end
 
 report.describe(block, function() return "an event" end)

@@ -266,8 +266,12 @@ function Queue:qsize() return self._count end
 --- How many fit in; 0 for no limit.
 function Queue:maxsize() return self._max == math.huge and 0 or self._max end
 
+--- Whether there is no item in it.
+---@return boolean
 function Queue:empty() return self._count == 0 end
 
+--- Whether `maxsize` items are in it.
+---@return boolean
 function Queue:full() return self._count >= self._max end
 
 local function finish_items(self, n)

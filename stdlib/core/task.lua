@@ -647,8 +647,11 @@ function Task:name()
   return type(name) == "number" and "Task-" .. name or name
 end
 
+--- What reports call it.
+---@return string
 function Future:name() return "a future" end
 
+--- Gives it another name, for reports.
 ---@param name string
 function Task:set_name(name)
   if type(name) ~= "string" and type(name) ~= "number" then
