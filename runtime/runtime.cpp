@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "scheduler.h"
+#include "script_limits.h"
 #include "searchers.h"
 #include "upvalues.h"
 
@@ -18,6 +19,7 @@ const char* version() { return RILLE_VERSION; }
 
 struct Runtime::Impl {
   uv_loop_t loop;
+  Limits limits;
   lua_State* L = nullptr;
   std::unique_ptr<Scheduler> scheduler;
   int exit_status = -1;
@@ -129,10 +131,10 @@ void ignore_broken_pipes() {
 
 }  // namespace
 
-Runtime::Impl::Impl(const Options& options) {
+Runtime::Impl::Impl(const Options& options) : limits(options) {
   ignore_broken_pipes();
   uv_loop_init(&loop);
-  L = luaL_newstate();
+  L = limits.new_state();
   if (!L) throw std::bad_alloc();
   scheduler = std::make_unique<Scheduler>(L, &loop);
   if (lua_cpcall(L, open_libraries, nullptr) != 0 ||
@@ -142,6 +144,11 @@ Runtime::Impl::Impl(const Options& options) {
   }
   lua_pushlightuserdata(L, &exit_status);
   lua_setfield(L, LUA_REGISTRYINDEX, "rille.exit_status");
+  auto install = [](lua_State* l) {
+    static_cast<Limits*>(lua_touserdata(l, 1))->install(l);
+    return 0;
+  };
+  if (lua_cpcall(L, install, &limits) != 0) fail(L);
   if (options.debug) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "rille.async");
