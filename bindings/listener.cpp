@@ -267,7 +267,7 @@ int listen_tcp(lua_State* L) {
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
     return push_failure(L, errno, "bind", nullptr, name.c_str());
   }
-  if (::listen(socket.get(), backlog) != 0) {
+  if (backlog > 0 && ::listen(socket.get(), backlog) != 0) {
     return push_failure(L, errno, "listen", nullptr, name.c_str());
   }
   size = sizeof address;
@@ -307,6 +307,15 @@ int listen_unix(lua_State* L) {
   }
   return push_listener(L, std::move(socket), std::move(path), std::move(file));
 }
+
+void push_listener(lua_State* L, Socket socket) {
+  sockaddr_storage bound{};
+  socklen_t size = sizeof bound;
+  ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &size);
+  Class<Listener>::push(L, rille_loop(L), std::move(socket), address_text(bound, size));
+}
+
+int listener_descriptor(lua_State* L, int index) { return Class<Listener>::check(L, index)->fd(); }
 
 int accept(lua_State* L) { return Class<Listener>::check(L, 1)->accept(L); }
 

@@ -3,9 +3,12 @@
 
 #include <lua.hpp>
 
+#include "socket.h"
+
 namespace rille {
 
-// listen(ip, port, backlog, v6only, reuse_port) -> err, listener
+// listen(ip, port, backlog, v6only, reuse_port) -> err, listener. With a backlog of 0 it has the
+// port and takes no connections: those are for others that listen on it.
 int listen_tcp(lua_State* L);
 
 // listen_unix(path, backlog) -> err, listener
@@ -13,6 +16,13 @@ int listen_unix(lua_State* L);
 
 // accept(listener) -> err, Stream; neither once it is closed
 int accept(lua_State* L);
+
+// Pushes a listener over a socket that listens already and that other processes have too: no file
+// goes with it.
+void push_listener(lua_State* L, Socket socket);
+
+// The descriptor of the listener at `index`; -1 if it is closed.
+int listener_descriptor(lua_State* L, int index);
 
 void define_listener(lua_State* L);
 

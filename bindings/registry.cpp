@@ -27,6 +27,7 @@ int luaopen_rille_core_udp(lua_State* L);
 #ifdef RILLE_HAS_WSLAY
 int luaopen_rille_core_websocket(lua_State* L);
 #endif
+int luaopen_rille_core_worker_channel(lua_State* L);
 }
 
 namespace rille {
@@ -57,6 +58,7 @@ const BuiltinModule kBuiltinModules[] = {
 #ifdef RILLE_HAS_WSLAY
     {"rille.core.websocket", luaopen_rille_core_websocket},
 #endif
+    {"rille.core.worker_channel", luaopen_rille_core_worker_channel},
     {nullptr, nullptr},
 };
 

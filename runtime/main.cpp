@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -121,6 +123,11 @@ CommandLine parse(int argc, char** argv) {
   const char* debug = std::getenv("RILLE_DEBUG");
   if (debug && *debug && std::strcmp(debug, "0") != 0) line.options.debug = true;
 
+  std::array<char, PATH_MAX> executable;
+  std::size_t size = executable.size();
+  if (uv_exepath(executable.data(), &size) == 0) {
+    line.options.executable.assign(executable.data(), size);
+  }
   if (position < argc && std::strcmp(argv[position], "--") == 0) ++position;
   line.options.command.assign(argv, argv + position);
   if (!line.has_code && position == argc && isatty(STDIN_FILENO)) {

@@ -2,7 +2,9 @@
 #include <rille/module.h>
 #include <signal.h>
 
+#include <array>
 #include <chrono>
+#include <climits>
 #include <cstring>
 #include <lua.hpp>
 #include <rille/rille.hpp>
@@ -12,6 +14,7 @@
 #include "script_limits.h"
 #include "searchers.h"
 #include "upvalues.h"
+#include "worker_process.h"
 
 namespace rille {
 
@@ -38,6 +41,46 @@ int open_libraries(lua_State* L) {
   // The collector looks at every coroutine again at the end of a cycle. With LuaJIT's own 200 a
   // million new tasks kept it so long in each cycle that it took half of the time.
   lua_gc(L, LUA_GCSETSTEPMUL, 400);
+  return 0;
+}
+
+void push_list(lua_State* L, const std::vector<std::string>& list) {
+  lua_createtable(L, static_cast<int>(list.size()), 0);
+  int i = 0;
+  for (const std::string& text : list) {
+    lua_pushlstring(L, text.data(), text.size());
+    lua_rawseti(L, -2, ++i);
+  }
+}
+
+// rille.core.program: how this program was started, and can be once more.
+int set_program(lua_State* L) {
+  auto* options = static_cast<const Options*>(lua_touserdata(L, 1));
+  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+  lua_newtable(L);
+  auto set = [&](const char* name, std::string_view text) {
+    if (text.empty()) return;
+    lua_pushlstring(L, text.data(), text.size());
+    lua_setfield(L, -2, name);
+  };
+  set("executable", options->executable);
+  set("script", options->script);
+  // A script may go elsewhere before it asks.
+  std::array<char, PATH_MAX> cwd;
+  std::size_t size = cwd.size();
+  if (uv_cwd(cwd.data(), &size) == 0) set("cwd", {cwd.data(), size});
+  push_list(L, options->command);
+  lua_setfield(L, -2, "command");
+  push_list(L, options->args);
+  lua_setfield(L, -2, "args");
+  WorkerProcess own = become_worker();
+  if (own.number > 0) {
+    lua_pushinteger(L, own.number);
+    lua_setfield(L, -2, "worker");
+    lua_pushinteger(L, own.channel);
+    lua_setfield(L, -2, "channel");
+  }
+  lua_setfield(L, -2, "rille.core.program");
   return 0;
 }
 
@@ -139,7 +182,8 @@ Runtime::Impl::Impl(const Options& options) : limits(options) {
   scheduler = std::make_unique<Scheduler>(L, &loop);
   if (lua_cpcall(L, open_libraries, nullptr) != 0 ||
       lua_cpcall(L, load_core, scheduler.get()) != 0 ||
-      lua_cpcall(L, set_globals, const_cast<Options*>(&options)) != 0) {
+      lua_cpcall(L, set_globals, const_cast<Options*>(&options)) != 0 ||
+      lua_cpcall(L, set_program, const_cast<Options*>(&options)) != 0) {
     fail(L);
   }
   lua_pushlightuserdata(L, &exit_status);
