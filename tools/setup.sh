@@ -9,7 +9,7 @@ declare -A sets=(
   [build]="g++/g++ cmake/cmake ninja-build/ninja pkg-config/pkg-config luajit/luajit
            libluajit-5.1-dev libuv1-dev libcxxopts-dev node-llhttp libsimdjson-dev
            libssl-dev libc-ares-dev libedit-dev zlib1g-dev libbrotli-dev libzstd-dev
-           libwslay-dev catch2"
+           libnghttp2-dev libwslay-dev catch2"
   [test]="python3/python3 curl/curl netcat-openbsd/nc openssl/openssl socat/socat
           python3-websockets python3-aiohttp? python3-h2? python3-httpbin?
           nghttp2-client/h2load? nghttp2-server/nghttpd? nginx/nginx? chromium/chromium?"
