@@ -29,14 +29,16 @@ bool is_field(const char* line, const char (&name)[N]) {
 
 bool ClientConnection::begin(std::string_view request, const Exchange& exchange) {
   if (!transport_ || has_ended_ || fault_) return false;
-  if (timer_) uv_timer_stop(timer_.get());
-  rests_ = false;
   limits_.body_bytes = exchange.most_body;
-  parser_.next();
+  if (std::exchange(rests_, false)) {
+    parser_.limit_body(exchange.most_body);  // it is fresh
+  } else {
+    parser_.next();
+  }
   parser_.expect_no_body(exchange.has_no_body);
   may_upgrade_ = exchange.may_upgrade;
   interim_ = 0;
-  may_go_on_ = false;
+  may_go_on_ = has_begun_ = false;
   in_exchange_ = true;
   uv_buf_t buffer = buffer_of(request);
   ssize_t n = transport_->try_write(&buffer, 1);
@@ -83,12 +85,22 @@ void ClientConnection::rest(std::uint64_t ms) {
     uv_unref(reinterpret_cast<uv_handle_t*>(timer_.get()));
     timer_->data = this;
   }
-  auto expired = [](uv_timer_t* t) { static_cast<ClientConnection*>(t->data)->close(); };
-  uv_timer_start(timer_.get(), expired, ms, 0);
+  rests_until_ = uv_now(timer_->loop) + ms;
+  if (!uv_is_active(reinterpret_cast<uv_handle_t*>(timer_.get()))) expire();
+}
+
+// The timer stays set while exchanges come and go, and looks at its end what there is to do.
+void ClientConnection::expire() {
+  if (!rests_) return;
+  std::uint64_t now = uv_now(timer_->loop);
+  if (now >= rests_until_) return close();
+  auto expired = [](uv_timer_t* t) { static_cast<ClientConnection*>(t->data)->expire(); };
+  uv_timer_start(timer_.get(), expired, rests_until_ - now, 0);
 }
 
 void ClientConnection::received(const char* data, std::size_t size) {
   if (rests_) return close();
+  has_begun_ = true;
   while (size > 0 && in_exchange_ && !parser_.is_complete() && !fault_) {
     std::size_t used = parser_.feed(data, size);
     data += used;
@@ -112,7 +124,7 @@ void ClientConnection::received(const char* data, std::size_t size) {
     rest_.append(data, size);
     if (rest_.size() > kMostKept) pause();
   }
-  if (parser_.body().size() > kMostKept && want_ != Want::kBody && want_ != Want::kAll) pause();
+  if (parser_.body().size() > kMostKept && want_ < Want::kAll && want_ != Want::kBody) pause();
   wake();
 }
 
@@ -142,6 +154,7 @@ bool ClientConnection::is_satisfied() const {
       return parser_.has_head();
     case Want::kAll:
     case Want::kBody:
+    case Want::kExchange:
       return false;
     case Want::kPiece:
       return !const_cast<Parser&>(parser_).body().empty();
@@ -213,6 +226,8 @@ int ClientConnection::push(lua_State* L) {
     case Want::kBody:
       lua_pushlstring(L, parser_.body().data(), parser_.body().size());
       return want_ == Want::kAll ? 4 : 2;
+    case Want::kExchange:
+      break;  // has its own
     case Want::kPiece:
       if (!has_piece) {
         lua_pushboolean(L, 0);
@@ -224,6 +239,41 @@ int ClientConnection::push(lua_State* L) {
       return 2;
   }
   return 1;
+}
+
+int ClientConnection::exchange(lua_State* L, std::string_view request, const Exchange& exchange,
+                               std::uint64_t rest_ms) {
+  if (point_.is_taken()) return luaL_error(L, "another task waits for this response");
+  if (!transport_ || has_ended_ || fault_) return 0;
+  want_ = Want::kExchange;
+  rest_ms_ = rest_ms;
+  auto push = [](lua_State* l, void* self) {
+    return l ? static_cast<ClientConnection*>(self)->push_exchange(l) : 0;
+  };
+  point_.prepare(L, push, this);
+  begin(request, exchange);
+  return point_.park(L);
+}
+
+// Pushes nil and the response; or nil, false and what is wrong: a text or an error.
+int ClientConnection::push_exchange(lua_State* L) {
+  if (!parser_.is_complete() || fault_) {
+    lua_pushnil(L);
+    lua_pushboolean(L, 0);
+    int n = push(L);
+    if (n == 1) return 3;
+    lua_replace(L, -3);  // of nil, nil and a text
+    lua_pop(L, 1);
+    return 3;
+  }
+  bool rests = is_reusable();
+  lua_pushnil(L);
+  lua_pushinteger(L, parser_.status());
+  push_head(L);
+  lua_pushlstring(L, parser_.body().data(), parser_.body().size());
+  lua_pushboolean(L, rests);
+  if (rests) rest(rest_ms_);
+  return 6;
 }
 
 // ---- the end ------------------------------------------------------------------------------------
@@ -262,6 +312,20 @@ int client_begin(lua_State* L) {
   exchange.may_upgrade = lua_toboolean(L, 5) != 0;
   lua_pushboolean(L, check_client(L)->begin({request, size}, exchange));
   return 1;
+}
+
+// connection:exchange(request, has_no_body, most_body, rest) -> the response's status, head, fields
+// as read_head gives them, body, and whether the connection rests now, for that many seconds (0:
+// for any time); or false and what is wrong: a text, or an error object that is not raised; or
+// nothing if the connection could not be used any more, and nothing was sent
+int client_exchange(lua_State* L) {
+  std::size_t size;
+  const char* request = luaL_checklstring(L, 2, &size);
+  ClientConnection::Exchange exchange;
+  exchange.has_no_body = lua_toboolean(L, 3) != 0;
+  exchange.most_body = static_cast<std::uint64_t>(luaL_checknumber(L, 4));
+  auto rest = static_cast<std::uint64_t>(luaL_checknumber(L, 5) * 1e3);
+  return check_client(L)->exchange(L, {request, size}, exchange, rest);
 }
 
 // connection:send(data)
@@ -337,6 +401,7 @@ int client_release(lua_State* L) {
 }
 
 const rille_reg kClientMethods[] = {{"begin", client_begin, 0},
+                                    {"exchange", client_exchange, RILLE_WAITS},
                                     {"send", client_send, RILLE_WAITS},
                                     {"wait_for_continue", client_continue, RILLE_WAITS},
                                     {"read_all", client_all, RILLE_WAITS},

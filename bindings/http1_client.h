@@ -33,13 +33,17 @@ class ClientConnection final : Transport::Sink {
   int send(lua_State* L, std::string_view data);
 
   // What to wait for, and what the wait gives: see the functions of the class in http1_client.cpp.
-  enum class Want { kContinue, kHead, kBody, kPiece, kAll };
+  enum class Want { kContinue, kHead, kBody, kPiece, kAll, kExchange };
   int wait(lua_State* L, Want want);
+
+  // A whole exchange in one wait; afterwards the connection rests for `rest_ms`, if it can.
+  int exchange(lua_State* L, std::string_view request, const Exchange& exchange,
+               std::uint64_t rest_ms);
 
   // True if another request may follow. REQUIRES: the response has come to its end.
   bool is_reusable() const;
   // True while nothing has come since the request was sent.
-  bool is_untouched() const { return !parser_.has_begun() && interim_ == 0; }
+  bool is_untouched() const { return !has_begun_; }
   bool has_head() const { return parser_.has_head() || is_over(); }
   bool is_open() const { return transport_ != nullptr; }
 
@@ -61,6 +65,8 @@ class ClientConnection final : Transport::Sink {
   bool is_over() const { return fault_ || has_ended_ || !transport_; }
   int push(lua_State* L);
   void push_head(lua_State* L);
+  int push_exchange(lua_State* L);
+  void expire();
   void read();
   void pause();
 
@@ -74,10 +80,13 @@ class ClientConnection final : Transport::Sink {
   const char* fault_ = nullptr;
   WaitPoint point_;
   Want want_ = Want::kHead;
+  std::uint64_t rest_ms_ = 0;
+  std::uint64_t rests_until_ = 0;  // on the loop's clock
   int interim_ = 0;
   bool may_upgrade_ = false;
   bool rests_ = false;
   bool in_exchange_ = false;
+  bool has_begun_ = false;  // something has come
   bool may_go_on_ = false;  // a 100 has come
   bool has_ended_ = false;
   bool reading_ = false;

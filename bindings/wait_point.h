@@ -21,12 +21,19 @@ class WaitPoint {
   // `object` when the task has been woken and resumes, as rille_complete says; with NULL for the
   // state it must not touch the object, which may be gone. REQUIRES: not taken.
   int wait(lua_State* L, int (*push)(lua_State*, void*), void* object) {
+    prepare(L, push, object);
+    return park(L);
+  }
+
+  // The same in two steps, with the start of what is waited for between them: where waiting is
+  // impossible, nothing has been started. It may end, and wake, before `park`.
+  void prepare(lua_State* L, int (*push)(lua_State*, void*), void* object) {
     push_ = push;
     object_ = object;
-    waiter_ = rille_prepare(
+    prepared_ = waiter_ = rille_prepare(
         L, [](rille_waiter*, void* self) { static_cast<WaitPoint*>(self)->drop(); }, this);
-    return rille_park(L, waiter_);
   }
+  int park(lua_State* L) { return rille_park(L, std::exchange(prepared_, nullptr)); }
 
   // Wakes the task that waits, if there is one.
   void wake() { wake_with(push_); }
@@ -43,6 +50,7 @@ class WaitPoint {
   }
 
   rille_waiter* waiter_ = nullptr;
+  rille_waiter* prepared_ = nullptr;  // until `park`, also when it has been completed
   int (*push_)(lua_State*, void*) = nullptr;
   void* object_ = nullptr;
 };

@@ -4,13 +4,17 @@ local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local cookies = require "rille.http.cookies"
+local fields = require "rille.http.fields"
+local http1 = require "rille.core.http1"
 local disown = require("rille.async.cleanup").disown
 local xpcall = require("rille.core.protect").xpcall
 
 local keep_trace, rethrow = task.keep_trace, task.rethrow
-local setmetatable, rawset = setmetatable, rawset
+local setmetatable, rawset, select = setmetatable, rawset, select
 local find, sub = string.find, string.sub
 
+-- `_head` is the head as it came, `_body` the body once it is collected. Of a response that is
+-- streamed: `_exchange`, what it is read from, and `_decoder`, what undoes its codings.
 ---@class ClientResponse
 ---@field status integer
 ---@field reason string  what the server calls the status
@@ -21,18 +25,22 @@ local find, sub = string.find, string.sub
 ---@field history ClientResponse[]  the redirects on the way, the first one first
 ---@field cookies table<string, string>  those that it sets
 ---@field request table  `method`, `url`
-local Response = {}
+local Response = { _body = false, _exchange = false, _decoder = false, _closed = false }
 
 local meta = { __name = "Response" }
 -- Few ask for these.
 local MADE_WHEN_ASKED_FOR = {
   cookies = function(self) return cookies.read(self.headers:get_all "Set-Cookie") end,
   history = function(self) return self._history or {} end,
+  headers = function(self) return fields.headers(self._head) end,
+  ok = function(self) return self.status < 400 end,
+  reason = function(self) return (select(3, http1.first_line(self._head))) end,
+  version = function(self) return http1.first_line(self._head):sub(6) end,
   request = function(self) return { method = self._method, url = self.url } end,
 }
 meta.__index = function(self, key)
   local method = Response[key]
-  if method then return method end
+  if method ~= nil then return method end
   local make = MADE_WHEN_ASKED_FOR[key]
   if not make then return nil end
   local value = make(self)
@@ -280,7 +288,7 @@ end
 
 local M = {}
 
---- Makes a response; the fields are those of the class.
-function M.new(fields) return setmetatable(fields, meta) end
+--- Makes a response of the fields of the class that are not made when somebody asks.
+function M.new(response) return setmetatable(response, meta) end
 
 return M

@@ -9,7 +9,7 @@ local xpcall = require("rille.core.protect").xpcall
 
 local keep_trace, rethrow = task.keep_trace, task.rethrow
 local move_on_after = async.move_on_after
-local tonumber, tostring, ipairs = tonumber, tostring, ipairs
+local type, tonumber, tostring, ipairs = type, tonumber, tostring, ipairs
 
 local CONTINUE_PAUSE = 1 -- RFC 9110 leaves it open; what curl takes
 
@@ -225,13 +225,15 @@ end
 local IDEMPOTENT = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true,
   TRACE = true }
 
--- A connection may have been closed by the server while it rested: RFC 9110, section 9.2.2.
-local function may_retry(state, connection)
-  return state.reused and IDEMPOTENT[state.method] and connection:is_untouched()
-    and not state.session._pool.closed and bodies.rewind(state.body)
-end
-
 local CLOSED = { ECONNRESET = true, EPIPE = true, ECONNABORTED = true, ENOTCONN = true }
+
+--- True if a connection that had rested was closed by the server, so that the request may be sent
+-- again. `fault` is a text or an error.
+-- Source: RFC 9110, section 9.2.2.
+function M.is_stale(state, connection, fault)
+  local closed = type(fault) == "string" or errors.is(fault, "OSError") and CLOSED[fault.code]
+  return closed and IDEMPOTENT[state.method] and connection:is_untouched() or false
+end
 
 --- Sends the request, and gives the connection, the response's head, the fields to look at, and the
 -- body unless it is to be streamed.
@@ -241,8 +243,8 @@ function M.attempt(state, fresh)
   local pool, destination = state.session._pool, state.destination
   local ok, head, fault, body = xpcall(exchange, keep_trace, state, connection)
   if ok and head then return connection, head, fault, body end
-  local stale = ok or errors.is(head, "OSError") and CLOSED[head.code]
-  local again = not fresh and stale and may_retry(state, connection)
+  local again = not fresh and state.reused and not pool.closed
+    and M.is_stale(state, connection, ok and fault or head) and bodies.rewind(state.body)
   connection:close()
   pool:release(destination, connection)
   if again then return M.attempt(state, true) end

@@ -6,7 +6,7 @@ local errors = require "rille.errors"
 local xpcall = require("rille.core.protect").xpcall
 
 local keep_trace, rethrow = task.keep_trace, task.rethrow
-local setmetatable, pairs, ipairs = setmetatable, pairs, ipairs
+local setmetatable, pairs = setmetatable, pairs
 
 local Pool = {}
 Pool.__index = Pool
@@ -32,7 +32,7 @@ end
 local function forget_closed(self, list)
   for i = #list, 1, -1 do
     if not list[i]:is_open() then
-      table.remove(list, i)
+      self._open[table.remove(list, i)] = nil
       self._resting = self._resting - 1
     end
   end
@@ -48,10 +48,20 @@ local function make_room(self)
   for _, d in pairs(self._destinations) do
     if self._used + self._resting <= self._limit then return end
     if d.resting[1] then
-      table.remove(d.resting, 1):close()
+      local oldest = table.remove(d.resting, 1)
+      self._open[oldest] = nil
+      oldest:close()
       self._resting = self._resting - 1
     end
   end
+end
+
+-- A permit is free again.
+local function free(self, d)
+  self._used = self._used - 1
+  d.users = d.users - 1
+  if self._permits then self._permits:release() end
+  if d.permits then d.permits:release() end
 end
 
 local function take(permits)
@@ -86,45 +96,69 @@ function Pool:acquire(d, fresh)
       local connection = list[i]
       list[i] = nil
       self._resting = self._resting - 1
-      if connection:is_open() then
-        self._busy[connection] = true
-        return connection
-      end
+      if connection:is_open() then return connection end
+      self._open[connection] = nil
     end
   end
   make_room(self)
 end
 
+--- A connection that rests, with a permit, if neither has to be waited for.
+---@param d Destination
+---@return table? connection  it may have been closed meanwhile
+function Pool:try_acquire(d)
+  local list = d.resting
+  local n = #list
+  if n == 0 then return nil end
+  local all, own = self._permits, d.permits
+  if all and not all:try_acquire() then return nil end
+  if own and not own:try_acquire() then
+    if all then all:release() end
+    return nil
+  end
+  local connection = list[n]
+  list[n] = nil
+  d.users = d.users + 1
+  self._used, self._resting = self._used + 1, self._resting - 1
+  return connection
+end
+
+--- Gives back what try_acquire gave: the connection rests already, or is of no use any more.
+function Pool:give_back(d, connection, rests)
+  if rests and not self.closed then
+    d.resting[#d.resting + 1] = connection
+    self._resting = self._resting + 1
+  else
+    self._open[connection] = nil
+    connection:close()
+  end
+  free(self, d)
+end
+
 --- A connection was made for a permit.
-function Pool:made(connection) self._busy[connection] = true end
+function Pool:made(connection) self._open[connection] = true end
 
 --- Gives a permit back, and the connection, if it can be used again.
 function Pool:release(d, connection)
   if connection then
-    self._busy[connection] = nil
     if connection:is_reusable() and not self.closed then
-      connection:rest(self._idle_timeout)
+      connection:rest(self.idle_timeout)
       d.resting[#d.resting + 1] = connection
       self._resting = self._resting + 1
     else
+      self._open[connection] = nil
       connection:close()
     end
   end
-  self._used = self._used - 1
-  d.users = d.users - 1
-  if self._permits then self._permits:release() end
-  if d.permits then d.permits:release() end
+  free(self, d)
 end
 
 --- Closes every connection; requests in progress fail.
 function Pool:close()
   self.closed = true
-  for _, d in pairs(self._destinations) do
-    for _, connection in ipairs(d.resting) do connection:close() end
-    d.resting = {}
-  end
+  for _, d in pairs(self._destinations) do d.resting = {} end
   self._resting = 0
-  for connection in pairs(self._busy) do connection:close() end
+  for connection in pairs(self._open) do connection:close() end
 end
 
 --- How many connections are in use, and how many rest.
@@ -137,7 +171,7 @@ end
 return function(limit, per_host, idle_timeout)
   return setmetatable({
     _limit = limit or math.huge, _permits = limit and Semaphore(limit) or nil,
-    _per_host = per_host, _idle_timeout = idle_timeout, _destinations = {}, _busy = {},
+    _per_host = per_host, idle_timeout = idle_timeout, _destinations = {}, _open = {},
     _used = 0, _resting = 0, closed = false,
   }, Pool)
 end

@@ -1,11 +1,11 @@
 --- Sessions of the client: requests that share connections, cookies and defaults.
 local async = require "rille.async"
+local core = require "rille.core.scheduler"
 local http1 = require "rille.core.http1"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local options_of = require "rille.http.options"
-local fields = require "rille.http.fields"
 local url_of = require "rille.http.url"
 local bodies = require "rille.http.body"
 local cookies = require "rille.http.cookies"
@@ -15,6 +15,7 @@ local encodings = require "rille.http.encodings"
 local response_of = require "rille.http.client_response"
 local new_pool = require "rille.http.pool"
 local cleanup = require "rille.async.cleanup"
+local is_own = require("rille.async.timeout").is_own
 local xpcall = require("rille.core.protect").xpcall
 
 local attempt, fail, time_out = exchange.attempt, exchange.fail, exchange.time_out
@@ -23,6 +24,8 @@ local read_timeouts, read_count = options_of.timeouts, options_of.count
 local read_auth, read_headers, add_query = options_of.auth, options_of.headers, options_of.add_query
 local keep_trace, rethrow = task.keep_trace, task.rethrow
 local move_on_after, time = async.move_on_after, async.time
+local enter, leave, deadline_of = core.enter, core.leave, core.deadline
+local TIMEOUT, scope_cancels = task.TIMEOUT, task.scope_cancels
 local type, setmetatable, pairs, ipairs, tostring = type, setmetatable, pairs, ipairs, tostring
 
 local TOTAL, CONNECT = 300, 30 -- seconds
@@ -37,16 +40,16 @@ Session.__index = Session
 
 -- ---- responses ----------------------------------------------------------------------------------
 
+local function decode(state, response, body)
+  local fault
+  body, fault = encodings.decode_all(response._decoder, body, state.max_body)
+  response._decoder = nil
+  return body or fail(state, fault)
+end
+
 local function finish_whole(state, response, connection, body)
   state.session._pool:release(state.destination, connection)
-  local decoder = response._decoder
-  if decoder then
-    response._decoder = nil
-    local fault
-    body, fault = encodings.decode_all(decoder, body, state.max_body)
-    if not body then fail(state, fault) end
-  end
-  response._body = body
+  response._body = response._decoder and decode(state, response, body) or body
 end
 
 local function read_whole(state, response, connection)
@@ -73,24 +76,23 @@ local function hold(state, response, connection)
   cleanup.own(response)
 end
 
-local function respond(state, head, present)
-  local version, status, reason = http1.first_line(head)
-  status = tonumber(status)
-  local headers = fields.headers(head)
-  local url = state.url
-  local response = response_of.new {
-    status = status, reason = reason, ok = status < 400, version = version:sub(6),
-    headers = headers, url = url.url, _method = state.method, _history = state.history,
-    _body = false, _decoder = false, _exchange = false, _closed = false,
-  }
-  if present ~= 0 then
-    local jar = state.session.cookies
-    if jar and present % 2 == 1 then jar:_take(headers:get_all "Set-Cookie", url) end
-    local coding = headers["Content-Encoding"]
-    if coding and state.method ~= "HEAD" and status ~= 204 and status ~= 304 then
-      response._decoder = encodings.decoder(coding) or false
-    end
+-- Looks at what a response's head brings besides the status: bit 1 cookies, 2 a coding.
+local function heed(response, present, jar, url)
+  local headers, status = response.headers, response.status
+  if jar and present % 2 == 1 then jar:_take(headers:get_all "Set-Cookie", url) end
+  local coding = headers["Content-Encoding"]
+  if coding and response._method ~= "HEAD" and status ~= 204 and status ~= 304 then
+    response._decoder = encodings.decoder(coding)
   end
+end
+
+local function respond(state, head, present)
+  local _, status = http1.first_line(head)
+  local response = response_of.new {
+    status = tonumber(status), url = state.url.url, _head = head, _method = state.method,
+    _history = state.history,
+  }
+  if present ~= 0 then heed(response, present, state.session.cookies, state.url) end
   return response
 end
 
@@ -157,11 +159,17 @@ local function follow(state, response, location)
   prepare_destination(state)
 end
 
-local function perform(_, state)
+local function location_of(state, response)
+  return REDIRECT[response.status] and state.redirects > 0 and response.headers.Location
+end
+
+-- `first`: a response to the request that is a redirect. `fresh`: by a new connection.
+local function perform(_, state, first, fresh)
+  if first then follow(state, first, first.headers.Location) end
   while true do
-    local connection, head, present, body = attempt(state)
+    local connection, head, present, body = attempt(state, fresh)
     local response = respond(state, head, present)
-    local location = REDIRECT[response.status] and state.redirects > 0 and response.headers.Location
+    local location = location_of(state, response)
     if body then
       finish_whole(state, response, connection, body)
     elseif location then
@@ -273,9 +281,9 @@ end
 local function plan_of(self, state)
   local jar = self.cookies
   local usable = state.options == NOTHING and not WITH_BODY[state.method] and state.proxy == nil
-    and (not jar or jar._count == 0)
+    and not state.timeouts.read and (not jar or jar._count == 0)
   if not usable then return end
-  state.head = exchange.write_head(state)
+  state.head, state.bare = exchange.write_head(state), state.method == "HEAD"
   if self._plan_count >= MOST_PARSED then self._plans, self._plan_count = {}, 0 end
   self._plan_count = self._plan_count + 1
   local plans = self._plans[state.method] or {}
@@ -283,22 +291,80 @@ local function plan_of(self, state)
   plans[state.text] = state
 end
 
-local function run(state)
-  local total = state.timeouts.total
-  if total then return finish(state, xpcall(move_on_after, keep_trace, total, perform, state)) end
-  local ok, response = xpcall(perform, keep_trace, nil, state)
+-- `seconds`: what is left of the limit for all of it.
+local function run(state, seconds, first, fresh)
+  if seconds then
+    return finish(state,
+      xpcall(move_on_after, keep_trace, seconds, perform, state, first, fresh))
+  end
+  local ok, response = xpcall(perform, keep_trace, nil, state, first, fresh)
   return finish(state, ok, ok or response, response)
 end
 
-local function run_plan(self, plan)
-  return run {
+local function state_of(self, plan)
+  plan.destination = self._pool:destination(plan.destination.key)
+  return {
     session = self, name = plan.name, method = plan.method, url = plan.url, headers = plan.headers,
     body = nil, authorization = plan.authorization, timeouts = plan.timeouts, stream = nil,
     max_body = plan.max_body, redirects = plan.redirects, tls = plan.tls, history = nil, hops = 0,
     proxy_option = plan.proxy_option, no_proxy = plan.no_proxy, phase = "connect",
-    head = plan.head, destination = self._pool:destination(plan.destination.key), reused = false,
-    context = plan.context,
+    head = plan.head, destination = plan.destination, reused = false, context = plan.context,
   }
+end
+
+-- An exchange by run_plan has ended without a response.
+local function recover(self, plan, connection, seconds, expired_id, raised, fault)
+  local pool = self._pool
+  local stale = not raised and exchange.is_stale(plan, connection, fault)
+  pool:give_back(plan.destination, connection, false)
+  if expired_id and raised and is_own(expired_id, fault) then
+    time_out(plan, plan.timeouts.total, "total")
+  end
+  if stale and not pool.closed then
+    return run(state_of(self, plan), seconds, nil, true)
+  elseif type(fault) == "string" then
+    fail(plan, fault)
+  end
+  return finish(plan, false, fault)
+end
+
+-- A request that is known already, mostly by a connection that rests, in one wait.
+local function run_plan(self, plan)
+  local pool, d, total = self._pool, plan.destination, plan.timeouts.total
+  local connection = pool:try_acquire(d)
+  local id = connection and total and enter(TIMEOUT, total)
+  if not connection or total and not id then
+    if connection then pool:give_back(d, connection, false) end
+    return run(state_of(self, plan), total)
+  end
+  local ok, status, head, present, body, rests = xpcall(connection.exchange, keep_trace, connection,
+    plan.head, plan.bare, plan.max_body, pool.idle_timeout)
+  if not ok or not status then
+    local seconds = id and deadline_of(id) - time()
+    local expired = id and leave(id)
+    if ok and status == nil then
+      pool:give_back(d, connection, false)
+      return run_plan(self, plan)
+    end
+    return recover(self, plan, connection, seconds, expired and id, not ok, ok and head or status)
+  end
+  if id and not REDIRECT[status] then
+    if leave(id) then scope_cancels[id] = nil end
+    id = nil
+  end
+  pool:give_back(d, connection, rests)
+  local response = response_of.new {
+    status = status, url = plan.url.url, _head = head, _method = plan.method, _body = body,
+  }
+  if present ~= 0 then
+    heed(response, present, self.cookies, plan.url)
+    if response._decoder then response._body = decode(plan, response, body) end
+  end
+  if not REDIRECT[status] then return response end
+  local seconds = id and deadline_of(id) - time()
+  if id and leave(id) then scope_cancels[id] = nil end
+  if not location_of(plan, response) then return response end
+  return run(state_of(self, plan), seconds, response)
 end
 
 function Session:_request(method, text, options, name, position)
@@ -348,7 +414,7 @@ function Session:_request(method, text, options, name, position)
   prepare_destination(state)
   state.options, state.text = options, text
   plan_of(self, state)
-  return run(state)
+  return run(state, total)
 end
 
 local METHODS = {}
