@@ -33,7 +33,7 @@ class Folder : public Job {
   Step work() override {
     Directory directory;
     int rc = directory.open(AT_FDCWD, path_.c_str(), follow_);
-    if (rc < 0) return fail("opendir", -rc);
+    if (rc < 0) return fail("scandir", -rc);
     Directory::Entry entry;
     while ((rc = directory.next(&entry)) > 0) {
       if (stopped()) return fail("readdir", ECANCELED);
@@ -104,7 +104,7 @@ class ScanJob : public Job {
     if (scan_->has_entry() || scan_->ended) return Step::kDone;
     if (first_) {
       int rc = directory.open(AT_FDCWD, path_.c_str(), true);
-      if (rc < 0) return fail("opendir", -rc);
+      if (rc < 0) return fail("scandir", -rc);
     }
     constexpr int kMost = 4096;
     Buffer& batch = scan_->batch;

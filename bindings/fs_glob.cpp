@@ -206,7 +206,7 @@ class Glob : public Job {
 
     Directory directory;
     int rc = directory.open(AT_FDCWD, place.prefix.empty() ? "." : place.prefix.c_str(), true);
-    if (rc < 0) return is_passed_over(rc) || fail_at("opendir", place, rc);
+    if (rc < 0) return is_passed_over(rc) || fail_at("scandir", place, rc);
     Directory::Entry entry;
     while ((rc = directory.next(&entry)) > 0) {
       if (stopped()) return fail_at("readdir", place, -ECANCELED);

@@ -83,14 +83,14 @@ function path.is_absolute(p) return byte(argument(p, 1, "is_absolute")) == SLASH
 --- The path without its last component.
 ---@param p string
 ---@return string  "." if there was no other
--- Source: POSIX dirname.
+-- Source: Node's path.dirname.
 function path.dirname(p)
   p = argument(p, 1, "dirname")
   local start = last_component(p)
   if start == 1 then return byte(p) == SLASH and "/" or "." end
-  local stop = start - 1
-  while stop > 1 and byte(p, stop) == SLASH do stop = stop - 1 end
-  return sub(p, 1, stop)
+  if start == 2 then return "/" end
+  -- One slash goes; further ones stay, but for the root, of which "//" is another spelling.
+  return start == 3 and byte(p) == SLASH and "//" or sub(p, 1, start - 2)
 end
 
 --- The last component of the path.

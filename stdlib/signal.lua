@@ -113,20 +113,8 @@ end
 
 local function wake_waiter(self, name) core.wake(self[1], name) end
 
---- Waits for the first of these signals. Meanwhile they do nothing else.
----@async
----@param ... string|integer  at least one
----@return string  its name
--- Errors: Cancelled.
--- Source: POSIX sigwait.
-function M.wait(...)
-  local count = select("#", ...)
-  if count == 0 then check.bad(1, "wait", "name of a signal expected, got no value") end
-  local names = {}
-  for i = 1, count do
-    local number, text = signal_argument(select(i, ...), i, "wait")
-    names[number] = text
-  end
+-- Waits for one of the signals of a map from numbers to names.
+local function wait_for_any(names)
   local err = core.check_wait()
   if err ~= nil then raise(err) end
   local waiter, nodes = { 0, told = wake_waiter }, {}
@@ -143,6 +131,29 @@ function M.wait(...)
   return name
 end
 
-report.describe(M.wait, function(name) return ("the signal %s"):format(tostring(name)) end)
+--- Waits for the first of these signals. Meanwhile they do nothing else.
+---@async
+---@param ... string|integer  at least one
+---@return string  its name
+-- Errors: Cancelled.
+-- Source: POSIX sigwait.
+function M.wait(...)
+  local count = select("#", ...)
+  if count == 0 then check.bad(1, "wait", "name of a signal expected, got no value") end
+  local names = {}
+  for i = 1, count do
+    local number, text = signal_argument(select(i, ...), i, "wait")
+    names[number] = text
+  end
+  local name = wait_for_any(names)
+  return name
+end
+
+report.describe(wait_for_any, function(names)
+  local texts = {}
+  for _, text in pairs(names) do texts[#texts + 1] = text end
+  table.sort(texts)
+  return "the signal " .. table.concat(texts, " or ")
+end)
 
 return M

@@ -32,7 +32,7 @@ test("scandir of what is no folder is an error at once", function()
   local dir = test.tmpdir()
   test.write(dir .. "/file", "")
   local err = test.raises("OSError", fs.scandir, dir .. "/none")
-  test.eq({ err.code, err.syscall, err.path }, { "ENOENT", "opendir", dir .. "/none" })
+  test.eq({ err.code, err.syscall, err.path }, { "ENOENT", "scandir", dir .. "/none" })
   test.eq(test.raises("OSError", fs.scandir, dir .. "/file").code, "ENOTDIR")
 end)
 
