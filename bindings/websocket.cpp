@@ -229,9 +229,12 @@ class WebSocket final : Transport::Sink {
   }
 
   void received(const char* data, std::size_t size) override {
-    in_ = {data, size};
+    std::string held = std::exchange(held_, {});
+    if (!held.empty()) held.append(data, size);
+    in_ = held.empty() ? std::string_view(data, size) : held;
     is_alive_ = true;
     int rc = wslay_event_recv(context_);
+    held_ = in_;
     in_ = {};
     bool has_closed = wslay_event_get_close_received(context_) != 0 && !has_half_code_;
     bool has_failed = !has_closed && fault_ == 0 && wslay_event_get_read_enabled(context_) == 0;
@@ -313,15 +316,49 @@ class WebSocket final : Transport::Sink {
 
   static ssize_t on_recv(wslay_event_context_ptr context, std::uint8_t* buffer, std::size_t size,
                          int, void* data) {
-    auto& in = static_cast<WebSocket*>(data)->in_;
-    if (in.empty()) {
+    auto* self = static_cast<WebSocket*>(data);
+    size = self->next_portion(size);
+    if (size == 0) {
       wslay_event_set_error(context, WSLAY_ERR_WOULDBLOCK);
       return -1;
     }
-    size = std::min(size, in.size());
-    std::memcpy(buffer, in.data(), size);
-    in.remove_prefix(size);
+    std::memcpy(buffer, self->in_.data(), size);
+    self->in_.remove_prefix(size);
     return static_cast<ssize_t>(size);
+  }
+
+  // How many of the bytes that have come wslay is given. A close frame it gets whole: of each piece
+  // of one it takes the first two bytes for a code, and looks for UTF-8 in what follows.
+  std::size_t next_portion(std::size_t most) {
+    constexpr std::uint64_t kLongestClose = 131;
+    most = std::min(most, in_.size());
+    std::size_t n = 0;
+    while (n < most) {
+      if (frame_left_ == 0) {
+        std::string_view rest = in_.substr(n);
+        std::uint64_t size = frame_size(rest);
+        bool is_close = (rest[0] & 0x0f) == WSLAY_CONNECTION_CLOSE && size <= kLongestClose;
+        if (size == 0 || (is_close && (n > 0 || size > most))) return n;
+        frame_left_ = size;
+      }
+      auto part = static_cast<std::size_t>(std::min<std::uint64_t>(frame_left_, most - n));
+      n += part;
+      frame_left_ -= part;
+    }
+    return n;
+  }
+
+  // Of the frame that begins there; 0 if too little of its head has come to tell.
+  static std::uint64_t frame_size(std::string_view in) {
+    constexpr std::uint64_t kMost = std::uint64_t{1} << 62;
+    if (in.size() < 2) return 0;
+    auto byte_at = [&](std::size_t i) { return static_cast<unsigned char>(in[i]); };
+    std::uint64_t length = byte_at(1) & 0x7f;
+    std::size_t head = length == 126 ? 4 : length == 127 ? 10 : 2;
+    if (in.size() < head) return 0;
+    if (head > 2) length = 0;
+    for (std::size_t i = 2; i < head; ++i) length = length << 8 | byte_at(i);
+    return head + (byte_at(1) & 0x80 ? 4 : 0) + std::min(length, kMost);
   }
 
   static void on_message(wslay_event_context_ptr, const wslay_event_on_msg_recv_arg* arg,
@@ -483,6 +520,8 @@ class WebSocket final : Transport::Sink {
   Options options_;
   wslay_event_context_ptr context_ = nullptr;
   std::string_view in_;
+  std::string held_;              // came, and wslay does not get it yet
+  std::uint64_t frame_left_ = 0;  // how much of the present frame it has not got
   std::string out_;
   std::deque<Message> messages_;
   std::size_t kept_ = 0;

@@ -296,6 +296,27 @@ test("whatever breaks the protocol is answered with its code", function()
   end
 end)
 
+test("a close reason is judged as a whole, however its bytes come", function()
+  local over
+  local url = serve(function(ws)
+    ws:recv()
+    over:set_result(ws.close_code .. " " .. ws.close_reason)
+  end, { close_timeout = 0.2 })
+  for bytes, result in pairs {
+    ["\3\232bye\255"] = "1007 the text is not UTF-8", ["\3\232b\195\164h"] = "1000 b\195\164h",
+    [""] = "1005 ",
+  } do
+    over = async.Future()
+    local stream = raw_client(url)
+    for c in frame(0x88, bytes):gmatch "." do
+      stream:write(c)
+      async.sleep(0.001)
+    end
+    test.eq(over:await(), result)
+    stream:close()
+  end
+end)
+
 test("compressed messages: damaged ones, bombs, and offers that do not fit", function()
   local over
   local url = serve(function(ws)
