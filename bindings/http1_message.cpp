@@ -433,6 +433,7 @@ void Parser::add_trailer(std::string_view text, bool is_value) {
 
 int Parser::on_body(llhttp_t* p, const char* data, std::size_t size) {
   auto* self = static_cast<Parser*>(p->data);
+  if (self->chunked_ && !self->check_framing(data)) return HPE_USER;
   self->received_ += size;
   if (self->body_limit_ > 0 && self->received_ > self->body_limit_) {
     self->fail(413, "body too large");
@@ -447,8 +448,16 @@ int Parser::on_message_complete(llhttp_t* p) {
   return HPE_PAUSED;
 }
 
+// What chunks need besides the body, up to there in the piece that is looked at. Chunks of one byte
+// need five more; extensions and trailers could go on for ever.
+bool Parser::check_framing(const char* to) {
+  std::size_t most = limits_.head_bytes > 0 ? limits_.head_bytes : Limits().head_bytes;
+  std::uint64_t framing = framing_ + static_cast<std::size_t>(to - piece_) - received_;
+  return framing <= most + 8 * received_ || fail(400, "more chunk headers than body");
+}
+
 std::size_t Parser::feed_body(const char* data, std::size_t size) {
-  std::uint64_t before = received_;
+  piece_ = data;
   llhttp_errno_t error = llhttp_execute(&llhttp_, data, size);
   std::size_t used = size;
   if (error == HPE_PAUSED) used = static_cast<std::size_t>(llhttp_.error_pos - data);
@@ -458,12 +467,9 @@ std::size_t Parser::feed_body(const char* data, std::size_t size) {
     return used;
   }
   if (!chunked_ || used == 0) return used;
-  framing_ += used - (received_ - before);
-  // Chunks of one byte need five more; extensions and trailers could go on for ever.
-  std::size_t most = limits_.head_bytes > 0 ? limits_.head_bytes : Limits().head_bytes;
-  if (framing_ > most + 8 * received_) {
-    fail(400, "more chunk headers than body");
-  } else if (state_ == kComplete && (used > 1 ? data[used - 2] : last_byte_) != '\r') {
+  if (!check_framing(data + used)) return used;
+  framing_ += used;
+  if (state_ == kComplete && (used > 1 ? data[used - 2] : last_byte_) != '\r') {
     fail(400, "line that does not end with CR LF");
   }
   last_byte_ = data[used - 1];

@@ -87,6 +87,7 @@ class Parser {
   bool check_coding(std::string_view value);
   bool check_length(std::string_view value);
   bool check_fields_together();
+  bool check_framing(const char* to);
   bool fail_head(llhttp_errno_t error);
 
   static int on_headers_complete(llhttp_t* p);
@@ -106,12 +107,13 @@ class Parser {
   std::vector<std::string> trailers_;
   std::uint64_t body_limit_ = 0;
   std::uint64_t received_ = 0;  // of the body
-  std::uint64_t framing_ = 0;   // what chunks need besides
+  std::uint64_t framing_ = 0;   // and with what chunks need besides
   std::uint64_t length_ = 0;
-  std::size_t start_ = 0;    // where the message begins, behind empty lines
-  std::size_t line_ = 0;     // where the line begins that is being looked at
-  std::size_t scanned_ = 0;  // how far
-  std::size_t lines_ = 0;    // before it
+  std::size_t start_ = 0;        // where the message begins, behind empty lines
+  std::size_t line_ = 0;         // where the line begins that is being looked at
+  std::size_t scanned_ = 0;      // how far
+  std::size_t lines_ = 0;        // before it
+  const char* piece_ = nullptr;  // of the body, that is looked at
   const char* fault_ = "";
   int refusal_ = 0;
   int blank_lines_ = 0;

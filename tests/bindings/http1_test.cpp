@@ -134,6 +134,11 @@ TEST_CASE("chunk headers and trailers cannot go on for ever") {
     CHECK(parse(HTTP_REQUEST, chunked + "0\r\nA: " + endless, {piece}) ==
           "400 more chunk headers than body");
   }
+  // A body that follows does not make up for it, whether it comes at once or later.
+  std::string late = chunked + "186a0;" + endless + "\r\n" + endless + "\r\n0\r\n\r\n";
+  for (std::size_t piece : {std::size_t{1000}, late.size()}) {
+    CHECK(parse(HTTP_REQUEST, late, {piece}) == "400 more chunk headers than body");
+  }
   std::string small;
   for (int i = 0; i < 100000; ++i) small += "1\r\nx\r\n";
   CHECK(parse(HTTP_REQUEST, chunked + small + "0\r\n\r\n", {1000}) ==
