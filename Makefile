@@ -1,11 +1,14 @@
 # make run [SCRIPT=scripts/tour.lua] [ARGS=…]    installs and builds what is missing, runs a script
 # make test                                      the same, runs all tests
+# make fuzz [FUZZ_SECONDS=10] [TARGETS=…]        runs the fuzzers, with clang
 # make build | bench | asan | valgrind | format | format-check | lint | tidy | clean
 
 SCRIPT ?= scripts/tour.lua
 ARGS ?=
 JOBS ?= 2
 WORKLOADS ?=
+FUZZ_SECONDS ?= 10
+TARGETS ?=
 ROUNDS ?= 3
 
 SHELL := /bin/bash
@@ -23,7 +26,7 @@ endef
 
 cpp_files = $(shell find runtime bindings tests bench/load bench/peers -name '*.cpp' -o -name '*.hpp' -o -name '*.[ch]')
 
-.PHONY: run build test bench asan valgrind format format-check lint tidy clean
+.PHONY: run build test bench asan valgrind fuzz format format-check lint tidy clean
 
 run: build
 	@build/rille $(SCRIPT) $(ARGS)
@@ -52,6 +55,12 @@ valgrind:
 	@valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite \
 	  build-debug/tests/rille_tests '~[slow]'
 
+fuzz:
+	@tools/setup.sh build fuzz
+	@test -f build-fuzz/CMakeCache.txt || $(configure) fuzz >&2
+	@cmake --build build-fuzz -j $(JOBS) --target rille_fuzz
+	@tools/fuzz.sh $(FUZZ_SECONDS) $(TARGETS)
+
 format:
 	@tools/setup.sh lint
 	@clang-format -i $(cpp_files)
@@ -69,4 +78,4 @@ tidy: build
 	@clang-tidy --quiet -p build $(filter runtime/%.cpp bindings/%.cpp,$(cpp_files))
 
 clean:
-	@rm -rf build build-debug build-asan
+	@rm -rf build build-debug build-asan build-fuzz
