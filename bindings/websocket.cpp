@@ -1,17 +1,17 @@
 // rille.core.websocket: the frames of WebSocket, by wslay, over any transport.
 #include <dlfcn.h>
 #include <sys/random.h>
-#include <wslay/wslay.h>
 
 #include <algorithm>
-#include <cstring>
-#include <deque>
+#include <list>
+#include <optional>
 #include <vector>
 
 #include "codec.h"
 #include "json_text.h"
 #include "stream.h"
 #include "wait_point.h"
+#include "websocket_frames.h"
 
 namespace rille::websocket {
 
@@ -20,16 +20,16 @@ namespace {
 constexpr std::size_t kMostKept = 1 << 20;     // of messages that nobody comes for
 constexpr std::size_t kMostPending = 1 << 18;  // of pongs that the peer does not take
 constexpr std::size_t kWorthCoding = 128;      // shorter messages go out as they are
-
-enum Code { kNoStatus = 1005, kCutOff = 1006 };
+constexpr int kPeerClosed = -1;                // in the place of a fault's code
 
 struct Options {
   bool is_server = false;
   bool deflates = false;
-  std::uint64_t most = 0;  // bytes of a message; 0: any
+  bool keeps_history = false;  // the peer's messages are compressed with those before them
+  std::uint64_t most = 0;      // bytes of a message; 0: any
   std::uint64_t ping_interval_ms = 0;
   std::uint64_t ping_timeout_ms = 0;
-  std::uint64_t close_timeout_ms = 0;
+  std::optional<std::uint64_t> close_timeout_ms;  // without one the peer may take its time
 };
 
 class WebSocket;
@@ -57,38 +57,20 @@ struct Waiting {
   }
 };
 
-class WebSocket final : Transport::Sink {
+class WebSocket final : Transport::Sink, FrameParser::Sink {
  public:
   static constexpr char kName[] = "rille.WebSocket";
 
   WebSocket(std::unique_ptr<Transport> transport, std::string name, const Options& options)
-      : transport_(std::move(transport)), name_(std::move(name)), options_(options) {
-    wslay_event_callbacks callbacks{};
-    callbacks.recv_callback = on_recv;
-    callbacks.send_callback = on_send;
-    callbacks.genmask_callback = on_genmask;
-    callbacks.on_msg_recv_callback = on_message;
-    auto init =
-        options.is_server ? wslay_event_context_server_init : wslay_event_context_client_init;
-    if (init(&context_, &callbacks, this) != 0) throw std::bad_alloc();
-    if (options.most > 0) wslay_event_config_set_max_recv_msg_length(context_, options.most);
-    if (options.deflates) wslay_event_config_set_allowed_rsv_bits(context_, WSLAY_RSV1_BIT);
-  }
+      : transport_(std::move(transport)), name_(std::move(name)), options_(options) {}
 
   ~WebSocket() {
     cut_off();
     for (Waiting* w : waiting_) w->socket = nullptr;
-    wslay_event_context_free(context_);
   }
 
   void start(std::string_view early) {
-    uv_loop_t* loop = transport_->handle()->loop;
-    for (auto* timer : {&ping_timer_, &close_timer_}) {
-      timer->reset(new uv_timer_t);
-      uv_timer_init(loop, timer->get());
-      uv_unref(reinterpret_cast<uv_handle_t*>(timer->get()));
-      (*timer)->data = this;
-    }
+    if (options_.ping_interval_ms > 0) make_timer(&ping_timer_);
     expect_life();
     if (!early.empty()) received(early.data(), early.size());
     if (transport_ && !has_ended_) go_on_reading();
@@ -109,21 +91,10 @@ class WebSocket final : Transport::Sink {
 
   // Queues a message and puts it out. With `waits`, the task sleeps while the peer is slow.
   int send(lua_State* L, std::string_view data, bool is_binary, bool waits) {
-    wslay_event_msg message{};
-    message.opcode = is_binary ? WSLAY_BINARY_FRAME : WSLAY_TEXT_FRAME;
-    message.msg = reinterpret_cast<const std::uint8_t*>(data.data());
-    message.msg_length = data.size();
-    std::uint8_t rsv = WSLAY_RSV_NONE;
     std::string coded;
-    if (options_.deflates && data.size() >= kWorthCoding && deflate(data, &coded)) {
-      message.msg = reinterpret_cast<const std::uint8_t*>(coded.data());
-      message.msg_length = coded.size();
-      rsv = WSLAY_RSV1_BIT;
-    }
-    if (wslay_event_queue_msg_ex(context_, &message, rsv) != 0) {
-      return luaL_error(L, "not enough memory");
-    }
-    wslay_event_send(context_);
+    bool is_coded = options_.deflates && data.size() >= kWorthCoding && deflate(data, &coded);
+    send_frame(is_binary ? WSLAY_BINARY_FRAME : WSLAY_TEXT_FRAME, is_coded ? coded : data,
+               is_coded);
     std::string out = put_out();
     if (out.empty()) return 0;
     if (waits) return write_and_wait(L, transport_.get(), name_, std::move(out));
@@ -144,9 +115,7 @@ class WebSocket final : Transport::Sink {
   // Begins the closing handshake, if that has not been done.
   void close(int code, std::string_view reason) {
     if (is_over() || is_closing_) return;
-    is_closing_ = true;
-    auto* text = reinterpret_cast<const std::uint8_t*>(reason.data());
-    wslay_event_queue_close(context_, static_cast<std::uint16_t>(code), text, reason.size());
+    send_close(code, reason);
     flush();
     messages_.clear();
     kept_ = 0;
@@ -229,27 +198,18 @@ class WebSocket final : Transport::Sink {
   }
 
   void received(const char* data, std::size_t size) override {
-    std::string held = std::exchange(held_, {});
-    if (!held.empty()) held.append(data, size);
-    in_ = held.empty() ? std::string_view(data, size) : held;
     is_alive_ = true;
-    int rc = wslay_event_recv(context_);
-    held_ = in_;
-    in_ = {};
-    bool has_closed = wslay_event_get_close_received(context_) != 0 && !has_half_code_;
-    bool has_failed = !has_closed && fault_ == 0 && wslay_event_get_read_enabled(context_) == 0;
-    // What the peer has to know: pongs, the answer to its close, what it has done wrong.
-    wslay_event_send(context_);
-    int sent = has_failed ? name_fault() : 0;
+    if (is_over()) return;  // what comes behind the end
+    int fault = parser_.feed({data, size}, this);
+    if (fault != 0 && fault != kPeerClosed) {
+      peer_code_ = fault;
+      peer_reason_ = is_damaged_ ? "the compressed message is damaged" : what_is_wrong(fault);
+      send_close(fault, peer_reason_);
+    }
     flush();
     if (!transport_) return;
-    if (has_closed) {
-      int code = wslay_event_get_status_code_received(context_);
-      end_with(code == 0 ? kNoStatus : code, close_reason_);
-    } else if (fault_ != 0) {
-      end_with(fault_, fault_reason_);
-    } else if (has_failed || rc != 0) {
-      end_with(has_failed ? sent : kCutOff, what_is_wrong(sent));
+    if (fault != 0) {
+      end_with(peer_code_, std::move(peer_reason_));
     } else if (kept_ > kMostKept || transport_->pending() > kMostPending) {
       is_reading_ = false;
       transport_->pause();
@@ -257,35 +217,107 @@ class WebSocket final : Transport::Sink {
     if (!messages_.empty()) point_.wake();
   }
 
-  // wslay closes without a code where a frame's head is wrong: there should be one.
-  // Returns the code that is sent.
-  int name_fault() {
-    constexpr std::size_t kHead = 2;
-    constexpr std::size_t kMask = 4;
-    int code = wslay_event_get_status_code_sent(context_);
-    if (code != 0 && code != kNoStatus) return code;
-    std::size_t size = kHead + (options_.is_server ? 0 : kMask);
-    if (out_.size() >= size) {
-      std::string frame = out_.substr(out_.size() - size);
-      out_.resize(out_.size() - size);
-      char payload[] = {static_cast<char>(WSLAY_CODE_PROTOCOL_ERROR >> 8),
-                        static_cast<char>(WSLAY_CODE_PROTOCOL_ERROR & 0xff)};
-      for (int i = 0; i < 2 && !options_.is_server; ++i) payload[i] ^= frame[kHead + i];
-      frame[1] = static_cast<char>(frame[1] | 2);
-      out_.append(frame).append(payload, 2);
-    }
-    return WSLAY_CODE_PROTOCOL_ERROR;
-  }
-
   static const char* what_is_wrong(int code) {
     switch (code) {
-      case WSLAY_CODE_MESSAGE_TOO_BIG:
+      case kTooBig:
         return "the message is too long";
-      case WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA:
+      case kBadData:
         return "the text is not UTF-8";
+      case kInternalError:
+        return "the message cannot be read";
       default:
         return "the peer broke the protocol";
     }
+  }
+
+  // ---- frames: RFC 6455, section 5 --------------------------------------------------------------
+
+  int frame_begins(const FrameHead& head) override {
+    head_ = head;
+    // Clients mask what they send, servers do not.
+    if (head.is_masked != options_.is_server) return kProtocolError;
+    bool is_control = wslay_is_ctrl_frame(head.opcode);
+    bool goes_on = head.opcode == WSLAY_CONTINUATION_FRAME;
+    unsigned allowed = options_.deflates && !is_control && !goes_on ? WSLAY_RSV1_BIT : 0;
+    if ((head.rsv & ~allowed) != 0) return kProtocolError;
+    if (is_control) {
+      control_.clear();
+      return head.opcode > WSLAY_PONG ? kProtocolError : 0;
+    }
+    if (head.opcode > WSLAY_BINARY_FRAME || goes_on != is_in_message_) return kProtocolError;
+    if (!goes_on) {
+      is_in_message_ = true;
+      message_.is_binary = head.opcode == WSLAY_BINARY_FRAME;
+      is_coded_ = (head.rsv & WSLAY_RSV1_BIT) != 0;
+      utf8_.reset();
+    }
+    std::uint64_t most = options_.most;
+    if (most > 0 && (head.length > most || message_.data.size() > most - head.length)) {
+      return kTooBig;
+    }
+    return 0;
+  }
+
+  int frame_holds(std::string_view data) override {
+    if (wslay_is_ctrl_frame(head_.opcode)) {
+      control_.append(data);
+    } else if (!is_closing_) {
+      message_.data.append(data);
+      if (is_text() && !utf8_.goes_on(message_.data)) return kBadData;
+    }
+    return 0;
+  }
+
+  int frame_ends() override {
+    switch (head_.opcode) {
+      case WSLAY_PING:
+        if (!is_closing_) send_frame(WSLAY_PONG, control_, false);
+        return 0;
+      case WSLAY_PONG:
+        answer(control_);
+        return 0;
+      case WSLAY_CONNECTION_CLOSE:
+        return take_close();
+      default:
+        if (!head_.is_last) return 0;
+        is_in_message_ = false;
+        return take_message();
+    }
+  }
+
+  bool is_text() const { return !message_.is_binary && !is_coded_; }
+
+  int take_close() {
+    peer_code_ = kNoStatus;
+    if (!control_.empty()) {
+      if (control_.size() < 2) return kProtocolError;
+      auto byte = [&](int i) { return static_cast<unsigned char>(control_[i]); };
+      int code = byte(0) << 8 | byte(1);
+      const char* text = control_.data();
+      if (!may_stand_in_frame(code)) return kProtocolError;
+      if (!json::is_utf8(text + 2, text + control_.size())) return kBadData;
+      peer_code_ = code;
+      peer_reason_ = control_.substr(2);
+    }
+    send_close(peer_code_, peer_reason_);
+    return kPeerClosed;
+  }
+
+  int take_message() {
+    Message m = std::exchange(message_, {});
+    if (is_closing_) return 0;
+    if (is_coded_) {
+      Message coded{std::move(m.data), m.is_binary};
+      m.data.clear();
+      if (int code = inflate(coded.data, &m.data)) return code;
+      const char* text = m.data.data();
+      if (!m.is_binary && !json::is_utf8(text, text + m.data.size())) return kBadData;
+    } else if (!m.is_binary && !utf8_.ends_well(m.data)) {
+      return kBadData;
+    }
+    kept_ += m.data.size();
+    messages_.push_back(std::move(m));
+    return 0;
   }
 
   void ended(const Failure&) override {
@@ -300,100 +332,10 @@ class WebSocket final : Transport::Sink {
     if (is_over()) return;
     code_ = code;
     reason_ = std::move(reason);
-    if (fault_ == 0 && ping_timer_) uv_timer_stop(ping_timer_.get());
+    ping_timer_.reset();
     transport_->shutdown(nullptr);
     give_time_to_close();
     wake_all();
-  }
-
-  void fail(int code, const char* reason) {
-    fault_ = code;
-    fault_reason_ = reason;
-    wslay_event_queue_close(context_, static_cast<std::uint16_t>(code),
-                            reinterpret_cast<const std::uint8_t*>(reason), std::strlen(reason));
-    wslay_event_shutdown_read(context_);
-  }
-
-  static ssize_t on_recv(wslay_event_context_ptr context, std::uint8_t* buffer, std::size_t size,
-                         int, void* data) {
-    auto* self = static_cast<WebSocket*>(data);
-    size = self->next_portion(size);
-    if (size == 0) {
-      wslay_event_set_error(context, WSLAY_ERR_WOULDBLOCK);
-      return -1;
-    }
-    std::memcpy(buffer, self->in_.data(), size);
-    self->in_.remove_prefix(size);
-    return static_cast<ssize_t>(size);
-  }
-
-  // How many of the bytes that have come wslay is given. A close frame it gets whole: of each piece
-  // of one it takes the first two bytes for a code, and looks for UTF-8 in what follows.
-  std::size_t next_portion(std::size_t most) {
-    constexpr std::uint64_t kLongestClose = 131;
-    most = std::min(most, in_.size());
-    std::size_t n = 0;
-    while (n < most) {
-      if (frame_left_ == 0) {
-        std::string_view rest = in_.substr(n);
-        std::uint64_t size = frame_size(rest);
-        bool is_close = (rest[0] & 0x0f) == WSLAY_CONNECTION_CLOSE && size <= kLongestClose;
-        if (size == 0 || (is_close && (n > 0 || size > most))) return n;
-        frame_left_ = size;
-      }
-      auto part = static_cast<std::size_t>(std::min<std::uint64_t>(frame_left_, most - n));
-      n += part;
-      frame_left_ -= part;
-    }
-    return n;
-  }
-
-  // Of the frame that begins there; 0 if too little of its head has come to tell.
-  static std::uint64_t frame_size(std::string_view in) {
-    constexpr std::uint64_t kMost = std::uint64_t{1} << 62;
-    if (in.size() < 2) return 0;
-    auto byte_at = [&](std::size_t i) { return static_cast<unsigned char>(in[i]); };
-    std::uint64_t length = byte_at(1) & 0x7f;
-    std::size_t head = length == 126 ? 4 : length == 127 ? 10 : 2;
-    if (in.size() < head) return 0;
-    if (head > 2) length = 0;
-    for (std::size_t i = 2; i < head; ++i) length = length << 8 | byte_at(i);
-    return head + (byte_at(1) & 0x80 ? 4 : 0) + std::min(length, kMost);
-  }
-
-  static void on_message(wslay_event_context_ptr, const wslay_event_on_msg_recv_arg* arg,
-                         void* data) {
-    static_cast<WebSocket*>(data)->take(arg);
-  }
-
-  void take(const wslay_event_on_msg_recv_arg* arg) {
-    std::string_view text(reinterpret_cast<const char*>(arg->msg), arg->msg_length);
-    switch (arg->opcode) {
-      case WSLAY_PONG:
-        return answer(text);
-      case WSLAY_CONNECTION_CLOSE:
-        if (text.size() > 2) close_reason_ = text.substr(2);
-        has_half_code_ = text.size() == 1;
-        return;
-      case WSLAY_TEXT_FRAME:
-      case WSLAY_BINARY_FRAME:
-        break;
-      default:
-        return;
-    }
-    if (is_closing_ || fault_ != 0) return;
-    Message m{{}, arg->opcode == WSLAY_BINARY_FRAME};
-    if (arg->rsv & WSLAY_RSV1_BIT) {
-      if (!inflate(text, &m.data)) return;
-      const char* end = m.data.data() + m.data.size();
-      if (!m.is_binary && !json::is_utf8(m.data.data(), end)) {
-        return fail(WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA, "the text is not UTF-8");
-      }
-    } else {
-      m.data = text;
-    }
-    kept_ += m.data.size();
-    messages_.push_back(std::move(m));
   }
 
   // A pong answers its ping and all before it: RFC 6455, section 5.5.3.
@@ -416,14 +358,20 @@ class WebSocket final : Transport::Sink {
 
   // ---- out ------------------------------------------------------------------------------------
 
-  static ssize_t on_send(wslay_event_context_ptr, const std::uint8_t* data, std::size_t size, int,
-                         void* self) {
-    static_cast<WebSocket*>(self)->out_.append(reinterpret_cast<const char*>(data), size);
-    return static_cast<ssize_t>(size);
+  void send_frame(unsigned opcode, std::string_view payload, bool is_coded) {
+    append_frame(&out_, opcode, is_coded, payload, !options_.is_server);
   }
 
-  static int on_genmask(wslay_event_context_ptr, std::uint8_t* buffer, std::size_t size, void*) {
-    return getrandom(buffer, size, 0) == static_cast<ssize_t>(size) ? 0 : -1;
+  // The closing handshake's half that is ours; nothing is sent after it.
+  void send_close(int code, std::string_view reason) {
+    if (std::exchange(is_closing_, true)) return;
+    std::string payload;
+    if (code != kNoStatus) {
+      payload.push_back(static_cast<char>(code >> 8));
+      payload.push_back(static_cast<char>(code & 0xff));
+      payload.append(reason);
+    }
+    send_frame(WSLAY_CONNECTION_CLOSE, payload, false);
   }
 
   // Writes what can be written without waiting; gives the rest.
@@ -441,17 +389,12 @@ class WebSocket final : Transport::Sink {
   }
 
   void flush() {
-    wslay_event_send(context_);
     std::string rest = put_out();
     if (!rest.empty()) transport_->write(std::move(rest), nullptr);
   }
 
   void send_ping(std::string_view payload) {
-    wslay_event_msg message{};
-    message.opcode = WSLAY_PING;
-    message.msg = reinterpret_cast<const std::uint8_t*>(payload.data());
-    message.msg_length = payload.size();
-    wslay_event_queue_msg(context_, &message);
+    send_frame(WSLAY_PING, payload, false);
     flush();
   }
 
@@ -465,82 +408,101 @@ class WebSocket final : Transport::Sink {
            (out->resize(out->size() - 4), true);
   }
 
-  bool inflate(std::string_view data, std::string* out) {
+  // Returns 0, or the code with which the connection has to be closed.
+  int inflate(std::string_view data, std::string* out) {
     constexpr std::string_view kTail("\0\0\xff\xff", 4);
     std::string error;
     if (!decoder_) decoder_ = compress::make_decoder("message", &error);
-    if (!decoder_) return fail(WSLAY_CODE_INTERNAL_SERVER_ERROR, error.c_str()), false;
+    if (!decoder_) return kInternalError;
     decoder_->feed(data, false);
     decoder_->feed(kTail, false);
     for (;;) {
       std::size_t before = out->size();
-      if (!decoder_->read(out, 65536)) {
-        fail(WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA, "the compressed message is damaged");
-        return false;
-      }
-      if (out->size() == before) return true;
-      if (options_.most > 0 && out->size() > options_.most) {
-        fail(WSLAY_CODE_MESSAGE_TOO_BIG, "the message is too long");
-        return false;
-      }
+      is_damaged_ = !decoder_->read(out, 65536);
+      if (is_damaged_) return kBadData;
+      if (out->size() == before) break;
+      if (options_.most > 0 && out->size() > options_.most) return kTooBig;
     }
+    if (!options_.keeps_history) decoder_.reset();
+    return 0;
   }
 
   // ---- time -----------------------------------------------------------------------------------
 
+  // They never keep the program going.
+  void make_timer(Handle<uv_timer_t>* timer) {
+    timer->reset(new uv_timer_t);
+    uv_timer_init(transport_->handle()->loop, timer->get());
+    uv_unref(reinterpret_cast<uv_handle_t*>(timer->get()));
+    (*timer)->data = this;
+  }
+
   // Asks now and then whether the peer is still there.
   void expect_life() {
-    if (options_.ping_interval_ms == 0) return;
+    if (!ping_timer_) return;
     auto fired = [](uv_timer_t* t) { static_cast<WebSocket*>(t->data)->check_life(); };
-    std::uint64_t ms = is_asked_ ? options_.ping_timeout_ms : options_.ping_interval_ms;
+    std::uint64_t ms = options_.ping_interval_ms;
+    std::uint64_t timeout = options_.ping_timeout_ms;
+    // The time that it took to wait for an answer is of the next interval.
+    if (is_asked_) {
+      ms = timeout;
+    } else if (was_asked_) {
+      ms = ms > timeout ? ms - timeout : 0;
+    }
     uv_timer_start(ping_timer_.get(), fired, ms, 0);
   }
 
   void check_life() {
     if (is_over()) return;
-    if (is_asked_ && !is_alive_ && options_.ping_timeout_ms > 0) {
+    // As long as we do not listen, it may say what it wants.
+    if (is_asked_ && !is_alive_ && is_reading_) {
       reason_ = "the peer did not answer a ping";
       return cut_off();
     }
-    bool asks = !is_asked_ || is_alive_;
-    is_asked_ = options_.ping_timeout_ms > 0;
-    is_alive_ = false;
-    if (asks) send_ping("?");
+    was_asked_ = std::exchange(is_asked_, !is_asked_ && options_.ping_timeout_ms > 0);
+    if (is_asked_ || options_.ping_timeout_ms == 0) {
+      is_alive_ = false;
+      if (!is_closing_) send_ping("?");
+    }
     expect_life();
   }
 
   void give_time_to_close() {
-    if (!close_timer_ || uv_is_active(reinterpret_cast<uv_handle_t*>(close_timer_.get()))) return;
+    if (close_timer_ || !options_.close_timeout_ms) return;
+    make_timer(&close_timer_);
     auto fired = [](uv_timer_t* t) { static_cast<WebSocket*>(t->data)->cut_off(); };
-    uv_timer_start(close_timer_.get(), fired, options_.close_timeout_ms, 0);
+    uv_timer_start(close_timer_.get(), fired, *options_.close_timeout_ms, 0);
   }
 
   std::unique_ptr<Transport> transport_;
   std::string name_;
   Options options_;
-  wslay_event_context_ptr context_ = nullptr;
-  std::string_view in_;
-  std::string held_;              // came, and wslay does not get it yet
-  std::uint64_t frame_left_ = 0;  // how much of the present frame it has not got
+  FrameParser parser_;
+  FrameHead head_{};     // of the frame in hand
+  std::string control_;  // what it holds, if it is a control frame
+  Message message_;      // of which frames have come
+  Utf8Check utf8_;       // of it
   std::string out_;
-  std::deque<Message> messages_;
+  std::list<Message> messages_;
   std::size_t kept_ = 0;
   std::unique_ptr<compress::Decoder> decoder_;
   Handle<uv_timer_t> ping_timer_;
   Handle<uv_timer_t> close_timer_;
   WaitPoint point_;
   std::vector<Waiting*> waiting_;
-  std::string close_reason_;
+  std::string peer_reason_;
   std::string reason_;
-  const char* fault_reason_ = "";
-  int fault_ = 0;  // what we have found
-  int code_ = 0;   // once it is over
+  int peer_code_ = 0;
+  int code_ = 0;  // once it is over
+  bool is_in_message_ = false;
+  bool is_coded_ = false;    // the message
+  bool is_damaged_ = false;  // what it holds, once it is decoded
   bool is_reading_ = false;
-  bool has_half_code_ = false;  // the peer's close frame
-  bool is_closing_ = false;
+  bool is_closing_ = false;  // we have sent our close frame
   bool has_ended_ = false;
   bool is_asked_ = false;  // a ping is on its way
-  bool is_alive_ = true;   // something has come since
+  bool was_asked_ = false;
+  bool is_alive_ = true;  // something has come since
 };
 
 // ---- Lua ----------------------------------------------------------------------------------------
@@ -559,7 +521,8 @@ std::uint64_t ms_of(lua_State* L, int index) {
 }
 
 // open(stream, early, is_server, deflates, max_message, ping_interval, ping_timeout,
-// close_timeout) -> socket
+// close_timeout, keeps_history) -> socket. Times are in seconds; 0 is none; close_timeout may be
+// nil for that.
 int open(lua_State* L) {
   Stream* stream = check_stream(L, 1, "open");
   Options options;
@@ -568,7 +531,8 @@ int open(lua_State* L) {
   options.most = static_cast<std::uint64_t>(luaL_checknumber(L, 5));
   options.ping_interval_ms = ms_of(L, 6);
   options.ping_timeout_ms = ms_of(L, 7);
-  options.close_timeout_ms = ms_of(L, 8);
+  if (lua_isnumber(L, 8)) options.close_timeout_ms = ms_of(L, 8);
+  options.keeps_history = lua_toboolean(L, 9) != 0;
   std::string early = stream->take_input();
   early.append(view(L, 2));
   std::string name = stream->name();

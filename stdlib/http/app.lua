@@ -129,14 +129,17 @@ end
 --- Adds a route for WebSockets.
 ---@param pattern string
 ---@param handler fun(ws, req: Request)  its end closes the WebSocket
----@param options? table  `max_message`, `subprotocols`, `compress`, `origins`
+---@param options? table  `max_message` (1 MiB); `subprotocols` that are spoken, of which the first
+-- that the client wants is taken; `compress` (true); `origins`: whose pages may connect, "*" for
+-- all, only this host's by default; `ping_interval`, `ping_timeout`, `close_timeout`
 ---@return App  itself
 function App:websocket(pattern, handler, options)
+  state_of(self, "websocket")
   check.callable(handler, 2, "websocket")
-  if options ~= nil then check.table(options, 3, "websocket") end
-  return add(self, pattern, function(req)
-    return require("rille.websocket.server").handle(req, handler, options)
-  end, { "GET" }, nil, "websocket")
+  local side = require "rille.websocket.server"
+  local settings = side.options(options, "websocket")
+  return add(self, pattern, function(req) return side.handle(req, handler, settings) end, { "GET" },
+    nil, "websocket")
 end
 
 --- Puts another application at a prefix: its routes stand below it, its middleware runs for it, and
@@ -247,7 +250,7 @@ end
 -- A handler that has taken the connection over need not return anything.
 local function dispatch_within(app, req)
   local a, b, c = dispatch(app, req)
-  if a == nil and rawget(req, "_upgraded") then return 204 end
+  if a == nil and rawget(req, "_upgraded") then return 101, "" end
   return a, b, c
 end
 

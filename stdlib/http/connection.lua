@@ -121,6 +121,8 @@ end
 
 local function call_in_scope(scope, settings, conn, req)
   local guard = settings.cancel_on_disconnect and sender.guard(conn, scope, true)
+  rawset(req, "_scope", scope)
+  rawset(req, "_guard", guard)
   local ok, a, b, c = xpcall(settings.handler, note_traceback, req)
   if guard then guard:cancel() end
   if not ok and is_cancellation(a) then error(a, 0) end

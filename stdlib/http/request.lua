@@ -227,6 +227,10 @@ function Request:upgrade(headers, on_close)
     raise("InvalidStateError", "upgrade: the request has been answered")
   end
   local lines = require("rille.http.answer").lines_of(headers)
+  -- Neither of these is for what comes now: it may last, and sees by itself when its peer goes.
+  local guard, scope = rawget(self, "_guard"), rawget(self, "_scope")
+  if guard then guard:cancel() end
+  if scope then scope:reschedule(nil) end
   local stream = self[CONNECTION]:upgrade("Connection: Upgrade\r\n" .. lines)
   rawset(self, "_upgraded", stream)
   self[SETTINGS].upgraded(self[CONNECTION], stream, on_close)

@@ -78,10 +78,10 @@ function M.accept_extensions(field)
   end
 end
 
---- Whether the server has accepted compression; nil and what is wrong if its answer was not asked
--- for.
+--- Whether the server has accepted compression, and whether with a history over messages; nil and
+-- what is wrong if its answer was not asked for.
 function M.read_extensions(field)
-  local deflates = false
+  local deflates, keeps_history = false, false
   for _, extension in ipairs(parse_extensions(field)) do
     if extension.name ~= DEFLATE or deflates then
       return nil, ("an extension that was not asked for: '%s'"):format(extension.name)
@@ -92,8 +92,9 @@ function M.read_extensions(field)
     local bits = extension.parameters.client_max_window_bits
     if bits and not window_fits(bits) then return nil, "a window that is too small" end
     deflates = true
+    keeps_history = extension.parameters.server_no_context_takeover == nil
   end
-  return deflates
+  return deflates, keeps_history
 end
 
 --- Reads the option `subprotocols`.

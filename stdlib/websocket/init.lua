@@ -96,22 +96,23 @@ local function check_answer(state, head)
     fail(state, ("the server chose a subprotocol that was not offered: '%s'"):format(protocol),
       { status = status })
   end
-  local deflates, fault = handshake.read_extensions(headers["sec-websocket-extensions"])
+  local deflates, more = handshake.read_extensions(headers["sec-websocket-extensions"])
   if deflates == nil or deflates and not state.compress then
-    fail(state, "the server chose " .. (fault or "compression, which was not offered"),
+    fail(state, "the server chose " .. (not deflates and more
+      or "compression, which was not offered"),
       { status = status })
   end
-  return protocol, deflates
+  return protocol, deflates, deflates and more
 end
 
 local function shake_hands(state, connection)
   connection:begin(write_request(state), false, 0, true)
   local head, fault = connection:read_head()
   if not head then fail(state, fault) end
-  local protocol, deflates = check_answer(state, head)
+  local protocol, deflates, keeps_history = check_answer(state, head)
   local stream, early = connection:release()
-  return sockets.new(stream, early, false, deflates, state.options,
-    { subprotocol = protocol, url = state.url.url })
+  return sockets.new(stream, early, false, deflates, state.settings,
+    { subprotocol = protocol, url = state.url.url }, keeps_history)
 end
 
 local function open(_, state)
@@ -126,7 +127,10 @@ local function read_proxy(state, proxy)
   if proxy == nil or proxy == false or state.url.path then return end
   if proxy == "env" then proxy = connect.proxy_of_environment(state.url) end
   if not proxy then return end
-  state.proxy = url_of.parse(check.string(proxy, "proxy", "connect"))
+  if type(proxy) ~= "string" then
+    check.bad("proxy", "connect", "string expected, got " .. type(proxy))
+  end
+  state.proxy = url_of.parse(proxy)
 end
 
 --- Opens a WebSocket.
@@ -142,7 +146,8 @@ end
 function M.connect(url, options)
   options = check.options(options, OPTIONS, 2, "connect")
   local state = {
-    url = parse(url, "connect"), options = options, headers = options.headers,
+    url = parse(url, "connect"), settings = sockets.options(options, "connect"),
+    headers = options.headers,
     key = handshake.key(), compress = options.compress ~= false,
     subprotocols = handshake.subprotocols(options.subprotocols, "connect"),
   }

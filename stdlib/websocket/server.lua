@@ -14,12 +14,21 @@ local M = {}
 local OPTIONS = { max_message = true, subprotocols = true, compress = true, origins = true,
   ping_interval = true, ping_timeout = true, close_timeout = true }
 
---- Checks the options of App:websocket.
+--- Checks the options of App:websocket; gives what `handle` takes.
 function M.options(options, name)
   options = check.options(options, OPTIONS, 3, name)
-  handshake.subprotocols(options.subprotocols, name)
-  if options.origins ~= nil then check.table(options.origins, "origins", name) end
-  return options
+  local settings = sockets.options(options, name)
+  settings.subprotocols = handshake.subprotocols(options.subprotocols, name)
+  settings.compress = options.compress ~= false
+  settings.origins = options.origins
+  if options.origins ~= nil then
+    for i, origin in ipairs(check.table(options.origins, "origins", name)) do
+      if type(origin) ~= "string" then
+        check.bad("origins", name, ("entry %d: string expected, got %s"):format(i, type(origin)))
+      end
+    end
+  end
+  return settings
 end
 
 local function refuse(status, message, headers)
@@ -32,7 +41,7 @@ local function check_origin(req, origins)
   if not origin then return end
   if origins then
     for _, allowed in ipairs(origins) do
-      if allowed == "*" or allowed == origin then return end
+      if allowed == "*" or allowed:lower() == origin:lower() then return end
     end
   elseif origin:lower():match "^%a[%w+.-]*://(.*)$" == (req.headers.host or ""):lower() then
     return
@@ -42,7 +51,7 @@ end
 
 local function choose_protocol(req, supported)
   for wanted in (req.headers["sec-websocket-protocol"] or ""):gmatch "[^%s,]+" do
-    for _, protocol in ipairs(supported or {}) do
+    for _, protocol in ipairs(supported) do
       if protocol == wanted then return protocol end
     end
   end
@@ -53,8 +62,11 @@ local function check_request(req)
   local headers = req.headers
   if req.method ~= "GET" or not handshake.has_token(headers.upgrade, "websocket")
     or not handshake.has_token(headers.connection, "upgrade") then
-    refuse(426, "a WebSocket handshake is expected here",
-      { Upgrade = "websocket", Connection = "Upgrade" })
+    refuse(426, "a WebSocket handshake is expected here", { Upgrade = "websocket" })
+  end
+  if req.version == "1.0" then refuse(400, "WebSocket needs HTTP/1.1") end
+  if (headers["content-length"] or "0") ~= "0" or headers["transfer-encoding"] then
+    refuse(400, "a WebSocket handshake has no body")
   end
   if headers["sec-websocket-version"] ~= "13" then
     refuse(426, "only version 13 of WebSocket is spoken here", { ["Sec-WebSocket-Version"] = "13" })
@@ -66,11 +78,11 @@ local function check_request(req)
   return key
 end
 
-local function open(req, options)
+local function open(req, settings)
   local key = check_request(req)
-  check_origin(req, options.origins)
-  local protocol = choose_protocol(req, options.subprotocols)
-  local extensions = options.compress ~= false
+  check_origin(req, settings.origins)
+  local protocol = choose_protocol(req, settings.subprotocols)
+  local extensions = settings.compress
     and handshake.accept_extensions(req.headers["sec-websocket-extensions"]) or nil
   local fields = {
     { "Upgrade", "websocket" }, { "Sec-WebSocket-Accept", handshake.accept(key) },
@@ -81,7 +93,7 @@ local function open(req, options)
   local stream = req:upgrade(fields, function()
     if ws then sockets.begin_close(ws, 1001, "the server is going away") end
   end)
-  ws = sockets.new(stream, "", true, extensions ~= nil, options,
+  ws = sockets.new(stream, "", true, extensions ~= nil, settings,
     { subprotocol = protocol, url = req.target, request = req })
   return ws
 end
@@ -89,8 +101,8 @@ end
 --- Makes a request a WebSocket, and runs `handler(ws, req)`; its end closes with 1000, its error
 -- with 1011.
 ---@async
-function M.handle(req, handler, options)
-  local ws = open(req, options or {})
+function M.handle(req, handler, settings)
+  local ws = open(req, settings)
   local ok, e = xpcall(handler, keep_trace, ws, req)
   -- That the peer has gone is what it does, not a fault of the handler's.
   if ok or errors.is(e, "WebSocketError") and ws.close_code then

@@ -4,6 +4,10 @@ local async = require "rille.async"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
+local task = require "rille.core.task"
+local xpcall = require("rille.core.protect").xpcall
+
+local keep_trace, rethrow = task.keep_trace, task.rethrow
 
 local type, setmetatable, rawget = type, setmetatable, rawget
 local recv, send, state = binding.recv, binding.send, binding.state
@@ -42,12 +46,12 @@ local function check_self(self, name)
   end
 end
 
-local function closed(self, name)
+local function closed(self, name, cause)
   local code, reason = self.close_code, self.close_reason
   errors._raise("WebSocketError", code
     and ("%s: the WebSocket %s is closed: %d %s"):format(name, self.url, code, reason)
     or ("%s: the WebSocket %s is closing"):format(name, self.url),
-    { code = code, reason = reason })
+    { code = code, reason = reason, cause = cause })
 end
 
 --- The next message. Several tasks that receive take turns.
@@ -67,12 +71,28 @@ end
 
 report.describe(WebSocket.recv, function(self) return "a message on " .. self.url end)
 
---- Iterates over messages and their kinds, to the end.
+local Messages = { __name = "Messages" }
+Messages.__index = Messages
+
+--- The next message and its kind; nil at the end.
 ---@async
----@return fun(): string?, string?
+function Messages:__call()
+  local ws = self._ws
+  if not ws then return nil end
+  local data, kind = ws:recv()
+  if data == nil then self._ws = false end
+  return data, kind
+end
+
+--- Ends the iteration; the WebSocket stays open.
+function Messages:close() self._ws = false end
+
+--- An iterator over messages and their kinds, to the end.
+---@async
+---@return fun(): string?, string?  with `close()`
 function WebSocket:messages()
   check_self(self, "messages")
-  return function() return self:recv() end
+  return setmetatable({ _ws = self }, Messages)
 end
 
 local function send_message(self, name, data, is_binary)
@@ -85,13 +105,17 @@ local function send_message(self, name, data, is_binary)
     check.bad(1, name, "text in UTF-8 expected; bytes go by send_binary")
   end
   if state(self._socket) then closed(self, name) end
-  send(self._socket, data, is_binary)
+  local ok, e = xpcall(send, keep_trace, self._socket, data, is_binary)
+  if ok then return end
+  -- It was closed, by whichever side, while this waited.
+  if errors.is(e, "OSError") and state(self._socket) then closed(self, name, e) end
+  rethrow(e)
 end
 
 --- Sends a text; waits while the peer is slow. Messages of several tasks do not interleave.
 ---@async
 ---@param text string  UTF-8
--- Errors: WebSocketError (`code`, `reason`) once it is closed; OSError, Cancelled.
+-- Errors: WebSocketError (`code`, `reason`) once it is closed; Cancelled, and the message goes out.
 function WebSocket:send(text) send_message(self, "send", text, false) end
 
 --- Sends bytes.
@@ -141,22 +165,40 @@ end
 
 report.describe(WebSocket.close, function(self) return "the peer to close " .. self.url end)
 
-local M = { defaults = DEFAULTS }
+local M = {}
 
-local function seconds(value, default)
-  if value == nil then return default end
-  return value or 0
+local function limit(options, key, what, name)
+  local value = options[key]
+  if value == nil then return DEFAULTS[key] end
+  if value == false or value == math.huge then return 0 end
+  value = check.number(value, key, name)
+  if value < 0 then check.bad(key, name, ("%s expected, got %g"):format(what, value)) end
+  return value
+end
+
+--- Checks the options that both sides have: `max_message` and the times, of which 0 or false
+-- switches one off.
+---@return table  what `new` takes
+function M.options(options, name)
+  local close_timeout = limit(options, "close_timeout", "a time in seconds", name)
+  -- There 0 means not to wait.
+  if options.close_timeout == false or options.close_timeout == math.huge then
+    close_timeout = nil
+  end
+  return {
+    max_message = limit(options, "max_message", "a number of bytes", name),
+    ping_interval = limit(options, "ping_interval", "a time in seconds", name),
+    ping_timeout = limit(options, "ping_timeout", "a time in seconds", name),
+    close_timeout = close_timeout,
+  }
 end
 
 --- Makes one of a stream whose handshake is done.
-function M.new(stream, early, is_server, deflates, options, fields)
-  local most = options.max_message
-  if most == nil then most = DEFAULTS.max_message end
-  if not most or most == math.huge then most = 0 end
-  fields._socket = binding.open(stream, early, is_server, deflates, most,
-    seconds(options.ping_interval, DEFAULTS.ping_interval),
-    seconds(options.ping_timeout, DEFAULTS.ping_timeout),
-    seconds(options.close_timeout, DEFAULTS.close_timeout))
+---@param settings table  of M.options
+---@param keeps_history? boolean  the peer compresses with a history over messages
+function M.new(stream, early, is_server, deflates, settings, fields, keeps_history)
+  fields._socket = binding.open(stream, early, is_server, deflates, settings.max_message,
+    settings.ping_interval, settings.ping_timeout, settings.close_timeout, keeps_history)
   fields._lock = async.Lock()
   return setmetatable(fields, meta)
 end
@@ -173,7 +215,8 @@ function M.broadcast(list, data, options)
   check.table(list, 1, "broadcast")
   data = check.string(data, 2, "broadcast")
   options = check.options(options, BROADCAST, 3, "broadcast")
-  local most = options.max_backlog or 1048576
+  local most = options.max_backlog == nil and 1048576
+    or check.number(options.max_backlog, "max_backlog", "broadcast")
   if not options.binary and not binding.is_utf8(data) then
     check.bad(2, "broadcast", "text in UTF-8 expected; bytes need the option binary")
   end
