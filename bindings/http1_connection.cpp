@@ -1,5 +1,6 @@
 // Connections of HTTP/1 servers: bytes that arrive, and requests made of them.
 #include <algorithm>
+#include <cstring>
 
 #include "http1_sending.h"
 #include "http1_server.h"
@@ -13,6 +14,7 @@ constexpr std::uint64_t kLastLingerMs = 200;  // once the server is closing
 constexpr std::size_t kMostDrained = 65536;   // of a body that nobody wanted
 constexpr std::size_t kMostKept = 65536;      // of what comes before its time
 constexpr std::size_t kLeastWritten = 65536;  // within the limit for writing, by a slow peer
+constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 }  // namespace
 
@@ -21,7 +23,8 @@ Connection::Connection(std::shared_ptr<Server> server, std::unique_ptr<Transport
     : server_(std::move(server)),
       transport_(std::move(transport)),
       parser_(HTTP_REQUEST, server_->options_.limits),
-      peer_(std::move(peer)) {
+      peer_(std::move(peer)),
+      may_change_(server_->options_.http2) {
   server_->join(this);
   set_deadline(server_->options_.header_ms);
   transport_->read(this);
@@ -41,6 +44,15 @@ void Connection::close() {
   end_point_.wake();
 }
 
+std::unique_ptr<Transport> Connection::release(std::string* input) {
+  if (state_ == kClosed) return nullptr;
+  *input = input_.substr(parsed_);
+  transport_->pause();
+  auto transport = std::move(transport_);
+  close();
+  return transport;
+}
+
 void Connection::cut() {
   if (state_ != kClosed && framing_ == ResponseHead::kToEnd) transport_->abort();
   close();
@@ -52,7 +64,9 @@ void Connection::received(const char* data, std::size_t size) {
   std::size_t used = 0;
   switch (state_) {
     case kReading:
-      used = parse(data, size);
+      used = may_change_ ? match_preface(data, size) : parse(data, size);
+      break;
+    case kHttp2:
       break;
     case kReady:
     case kHandling:
@@ -70,6 +84,24 @@ void Connection::received(const char* data, std::size_t size) {
   input_.append(data + used, size - used);
   if (input_.size() > kMostKept) hold_back();
   if (state_ == kDraining) begin_next();
+}
+
+// What a client of HTTP/2 begins with is no request to a parser of HTTP/1.
+std::size_t Connection::match_preface(const char* data, std::size_t size) {
+  std::string_view rest = kPreface.substr(preface_);
+  std::size_t common = std::min(size, rest.size());
+  if (std::memcmp(data, rest.data(), common) != 0) {
+    may_change_ = false;
+    if (preface_ > 0) parse(kPreface.data(), preface_);
+    return state_ == kReading ? parse(data, size) : size;
+  }
+  preface_ = static_cast<std::uint8_t>(preface_ + common);
+  if (preface_ < kPreface.size()) return size;
+  state_ = kHttp2;
+  deadline_ = 0;
+  input_.assign(kPreface);
+  request_point_.wake();
+  return common;
 }
 
 // Looks for the head of a request; returns how many bytes belong to it.
@@ -145,7 +177,7 @@ void Connection::begin_next() {
 void Connection::ended(const Failure& failure) {
   ended_ = true;
   broken_ = failure.status != UV_EOF;
-  if (state_ == kReady || state_ == kHandling) {
+  if (state_ == kReady || state_ == kHandling || state_ == kHttp2) {
     // Half-closed connections get their answer; with others, writing it fails.
     body_point_.wake();
     end_point_.wake();
@@ -202,7 +234,7 @@ int Connection::next_request(lua_State* L) {
       }
     }
   }
-  if (state_ == kReady || state_ == kClosed) return push_request(L, this);
+  if (state_ == kReady || state_ == kHttp2 || state_ == kClosed) return push_request(L, this);
   return request_point_.wait(L, push_request, this);
 }
 
@@ -212,7 +244,8 @@ int Connection::push_request(lua_State* L, void* self) {
   lua_pushnil(L);
   if (c->state_ != kReady) {
     lua_pushnil(L);
-    return 2;
+    lua_pushboolean(L, c->state_ == kHttp2);
+    return 3;
   }
   const std::string& head = c->parser_.head();
   lua_pushlstring(L, head.data(), head.size());

@@ -87,6 +87,22 @@ const char* fault_in_path(std::string_view path) {
   return utf8.is_whole() ? nullptr : "path is not UTF-8";
 }
 
+constexpr bool is_token_char(char c) {
+  return is_alpha(c) || is_digit(c) || is_one_of(c, "!#$%&'*+-.^_`|~");
+}
+
+// 0 for what is spoken here, 505 for another version of HTTP, 400 for anything else.
+int fault_in_version(std::string_view text) {
+  if (text == "HTTP/1.1" || text == "HTTP/1.0") return 0;
+  if (text.substr(0, 5) != "HTTP/" || text.size() < 6 || text.size() > 8) return 400;
+  for (std::size_t i = 5; i < text.size(); ++i) {
+    if (i == 6 ? text[i] != '.' : !is_digit(text[i])) return 400;
+  }
+  return 505;
+}
+
+}  // namespace
+
 // host [":" port], where host is a name, an IPv4 address or an IPv6 address in brackets. An empty
 // one is allowed: it says that the target has no authority.
 bool is_host(std::string_view text) {
@@ -113,27 +129,45 @@ bool is_host(std::string_view text) {
   return true;
 }
 
-constexpr bool is_token_char(char c) {
-  return is_alpha(c) || is_digit(c) || is_one_of(c, "!#$%&'*+-.^_`|~");
-}
-
-// 0 for what is spoken here, 505 for another version of HTTP, 400 for anything else.
-int fault_in_version(std::string_view text) {
-  if (text == "HTTP/1.1" || text == "HTTP/1.0") return 0;
-  if (text.substr(0, 5) != "HTTP/" || text.size() < 6 || text.size() > 8) return 400;
-  for (std::size_t i = 5; i < text.size(); ++i) {
-    if (i == 6 ? text[i] != '.' : !is_digit(text[i])) return 400;
-  }
-  return 505;
-}
-
-}  // namespace
-
 bool is_token(std::string_view text) {
   for (char c : text) {
     if (!is_token_char(c)) return false;
   }
   return !text.empty();
+}
+
+Fault fault_in_target(std::string_view method, std::string_view target, const Limits& limits) {
+  constexpr Fault kMalformed = {400, "malformed target"};
+  if (limits.target_bytes > 0 && target.size() > limits.target_bytes) {
+    return {414, "target too long"};
+  }
+  // A tunnel, and llhttp's word for Icecast's PUT.
+  if (method == "CONNECT" || method == "SOURCE") return {501, "unknown method"};
+  if (target == "*") return method == "OPTIONS" ? Fault() : kMalformed;
+  if (target.find('#') != std::string_view::npos) return kMalformed;
+  std::string_view path = target;
+  if (path[0] != '/') {
+    std::size_t host = equals(path.substr(0, 7), "http://")    ? 7
+                       : equals(path.substr(0, 8), "https://") ? 8
+                                                               : 0;
+    if (host == 0 || path.size() == host) return kMalformed;
+    path = path.substr(host);
+    std::size_t end = path.find_first_of("/?");
+    std::string_view authority = path.substr(0, end);
+    if (authority.empty() || !is_host(authority)) return kMalformed;
+    path = end == std::string_view::npos ? std::string_view() : path.substr(end);
+  }
+  const char* fault = fault_in_path(path.substr(0, path.find('?')));
+  return fault ? Fault{400, fault} : Fault();
+}
+
+bool is_method(std::string_view text) {
+  if (text == "CONNECT" || text == "SOURCE") return false;
+#define RILLE_IS_METHOD(number, name, string) \
+  if (text == #string) return true;
+  HTTP_METHOD_MAP(RILLE_IS_METHOD)
+#undef RILLE_IS_METHOD
+  return false;
 }
 
 // ---- parsing ------------------------------------------------------------------------------------
@@ -271,29 +305,10 @@ bool Parser::check_request_line(std::string_view line) {
   }
   if (!is_token(method) || target.empty()) return fail(400, kMalformed);
   if (target.find(' ') != std::string_view::npos) return fail(400, kMalformed);
-  if (limits_.target_bytes > 0 && target.size() > limits_.target_bytes) {
-    return fail(414, "target too long");
-  }
   http_1_0_ = line.back() == '0';
   head_request_ = method == "HEAD";
-  // A tunnel, and llhttp's word for Icecast's PUT.
-  if (method == "CONNECT" || method == "SOURCE") return fail(501, "unknown method");
-  if (target == "*") return method == "OPTIONS" || fail(400, "malformed target");
-  if (target.find('#') != std::string_view::npos) return fail(400, "malformed target");
-  std::string_view path = target;
-  if (path[0] != '/') {
-    std::size_t host = equals(path.substr(0, 7), "http://")    ? 7
-                       : equals(path.substr(0, 8), "https://") ? 8
-                                                               : 0;
-    if (host == 0 || path.size() == host) return fail(400, "malformed target");
-    path = path.substr(host);
-    std::size_t end = path.find_first_of("/?");
-    std::string_view authority = path.substr(0, end);
-    if (authority.empty() || !is_host(authority)) return fail(400, "malformed target");
-    path = end == std::string_view::npos ? std::string_view() : path.substr(end);
-  }
-  const char* fault = fault_in_path(path.substr(0, path.find('?')));
-  return !fault || fail(400, fault);
+  Fault fault = fault_in_target(method, target, limits_);
+  return fault.status == 0 || fail(fault.status, fault.text);
 }
 
 bool Parser::check_status_line(std::string_view line) {

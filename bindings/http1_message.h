@@ -164,4 +164,17 @@ std::string unescape(std::string_view text, bool plus);
 
 bool is_token(std::string_view text);
 
+// host [":" port], as in Host and in a URL.
+bool is_host(std::string_view text);
+
+// What is wrong with a method and a target: the status to answer with, and why; 0: nothing.
+struct Fault {
+  int status = 0;
+  const char* text = "";
+};
+Fault fault_in_target(std::string_view method, std::string_view target, const Limits& limits);
+
+// Whether a server knows that method; others are a 501.
+bool is_method(std::string_view text);
+
 }  // namespace rille::http1

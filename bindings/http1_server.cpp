@@ -103,7 +103,7 @@ std::string_view opt_view(lua_State* L, int index) {
   return {text, size};
 }
 
-// connection:next() -> head, or nil
+// connection:next() -> head, or nil; nil and true if the peer speaks HTTP/2
 int connection_next(lua_State* L) { return check_connection(L)->next_request(L); }
 
 // connection:read_body(most) -> body; or nil, status, fault
@@ -210,6 +210,18 @@ int connection_upgrade(lua_State* L) {
   return c->upgrade(L, check_view(L, 2));
 }
 
+// connection:release() -> stream, with all that has come; nil if it is closed
+int connection_release(lua_State* L) {
+  Connection* c = check_connection(L);
+  std::string input;
+  std::string name = c->peer();
+  std::unique_ptr<Transport> transport = c->release(&input);
+  if (!transport) return 0;
+  auto* stream = Class<Stream>::push(L, std::move(transport), std::move(name), true);
+  stream->put_back(std::move(input));
+  return 1;
+}
+
 int connection_drain(lua_State* L) {
   check_connection(L)->drain();
   return 0;
@@ -247,6 +259,7 @@ const rille_reg kConnectionMethods[] = {{"next", connection_next, RILLE_WAITS},
                                         {"wait_end", connection_wait_end, RILLE_WAITS},
                                         {"has_ended", connection_has_ended, 0},
                                         {"upgrade", connection_upgrade, RILLE_WAITS},
+                                        {"release", connection_release, 0},
                                         {"drain", connection_drain, 0},
                                         {"close", connection_close, 0},
                                         {"cut", connection_cut, 0},
@@ -288,7 +301,7 @@ std::uint64_t opt_size(lua_State* L, const char* name) {
 
 }  // namespace
 
-int make_server(lua_State* L) {
+ServerOptions check_options(lua_State* L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   ServerOptions options;
   options.limits.head_bytes = opt_size(L, "max_header_bytes");
@@ -300,6 +313,14 @@ int make_server(lua_State* L) {
   options.body_ms = opt_ms(L, "body_timeout");
   options.idle_ms = opt_ms(L, "idle_timeout");
   options.write_ms = opt_ms(L, "write_timeout");
+  lua_getfield(L, 1, "prior_knowledge");
+  options.http2 = lua_toboolean(L, -1) != 0;
+  lua_pop(L, 1);
+  return options;
+}
+
+int make_server(lua_State* L) {
+  ServerOptions options = check_options(L);
   Class<ServerBox>::push(L, std::make_shared<Server>(rille_loop(L), options));
   return 1;
 }

@@ -25,7 +25,11 @@ struct ServerOptions {
   std::uint64_t body_ms = 30000;
   std::uint64_t idle_ms = 60000;
   std::uint64_t write_ms = 30000;
+  bool http2 = false;  // a connection may begin with HTTP/2's preface
 };
+
+// Reads them from the table at the first index.
+ServerOptions check_options(lua_State* L);
 
 class Connection;
 
@@ -65,8 +69,12 @@ class Connection final : Transport::Sink {
              std::string peer);
   ~Connection();
 
-  // Waits for a request: nil and its head, or nil and nil when there are no more.
+  // Waits for a request: nil and its head, or nil and nil when there are no more; and true if the
+  // peer speaks HTTP/2: see `release`.
   int next_request(lua_State* L);
+
+  // Hands the connection over, with all that has come. Null if it is closed.
+  std::unique_ptr<Transport> release(std::string* input);
 
   // Waits for the body of the request: nil and the body; nil, nil, a status and what is wrong; or
   // nil and nil once the request has been answered.
@@ -126,12 +134,14 @@ class Connection final : Transport::Sink {
     kHandling,   // the task has it
     kDraining,   // it is answered, but not all of its body has come
     kLingering,  // nothing is sent any more, the peer is given time to take what was
+    kHttp2,      // the peer has begun to speak that
     kClosed,
   };
 
   void received(const char* data, std::size_t size) override;
   void ended(const Failure& failure) override;
 
+  std::size_t match_preface(const char* data, std::size_t size);
   void begin_next();
   std::size_t parse(const char* data, std::size_t size);
   std::size_t take_body(const char* data, std::size_t size);
@@ -181,8 +191,10 @@ class Connection final : Transport::Sink {
   int body_status_ = 0;
   Connection* next_ = nullptr;
   Connection* prev_ = nullptr;
+  std::uint8_t preface_ = 0;  // bytes of HTTP/2's that have come
   State state_ = kReading;
   ResponseHead::Framing framing_ = ResponseHead::kLength;
+  bool may_change_;          // to HTTP/2, which would show in the first bytes
   bool closing_ = false;     // after this request
   bool ended_ = false;       // the peer sends no more
   bool broken_ = false;      // nor does it take anything

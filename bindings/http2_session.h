@@ -49,6 +49,9 @@ class Exchange {
   // Null once the stream is closed: nothing more comes, nothing more goes.
   Session* session() const { return session_; }
 
+  // What holds it while the stream is open.
+  const std::shared_ptr<Exchange>& keeper() const { return keep_; }
+
   // ---- what is sent. The head goes by Session::request or Session::respond, with `ends` false
   // ----
 

@@ -10,6 +10,9 @@ int luaopen_rille_core_dns(lua_State* L);
 int luaopen_rille_core_file(lua_State* L);
 int luaopen_rille_core_fs(lua_State* L);
 int luaopen_rille_core_http1(lua_State* L);
+#ifdef RILLE_HAS_NGHTTP2
+int luaopen_rille_core_http2(lua_State* L);
+#endif
 int luaopen_rille_core_json(lua_State* L);
 int luaopen_rille_core_names(lua_State* L);
 #ifdef RILLE_HAS_LIBEDIT
@@ -41,6 +44,9 @@ const BuiltinModule kBuiltinModules[] = {
     {"rille.core.file", luaopen_rille_core_file},
     {"rille.core.fs", luaopen_rille_core_fs},
     {"rille.core.http1", luaopen_rille_core_http1},
+#ifdef RILLE_HAS_NGHTTP2
+    {"rille.core.http2", luaopen_rille_core_http2},
+#endif
     {"rille.core.json", luaopen_rille_core_json},
     {"rille.core.names", luaopen_rille_core_names},
 #ifdef RILLE_HAS_LIBEDIT

@@ -173,15 +173,34 @@ local function handle_slowly(settings, conn, req)
   end
 end
 
---- Serves a connection until it ends.
+--- Answers one request of HTTP/2, whose stream `conn` is.
+function M.answer(settings, conn, head)
+  local req = setmetatable({ conn, head, settings, false }, Request)
+  if settings.is_simple then
+    local ok, a, b, c = xpcall(settings.handler, note_traceback, req)
+    if ok and b == nil and type(a) == "string" then
+      conn:respond(200, a, TEXT)
+    elseif ok then
+      send(conn, req, a, b, c)
+    else
+      fail(conn, req, a)
+    end
+  else
+    handle_slowly(settings, conn, req)
+  end
+  req[ANSWERED] = true
+  conn:leave()
+end
+
+--- Serves a connection until it ends, or turns out to be one of HTTP/2: then it gives true.
 ---@param settings table  `handler`, `max_collect_bytes`, and what else `serve` was told
 function M.serve(settings, conn)
   local handler, is_simple = settings.handler, settings.is_simple
   local me = task.current()
   local environment = me[5]
   while true do
-    local head = conn:next()
-    if not head then return end
+    local head, is_http2 = conn:next()
+    if not head then return is_http2 end
     local req = setmetatable({ conn, head, settings, false }, Request)
     if is_simple then
       local ok, a, b, c = xpcall(handler, note_traceback, req)

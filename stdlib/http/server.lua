@@ -32,6 +32,16 @@ Server.__index = Server
 
 -- ---- connections --------------------------------------------------------------------------------
 
+local function serve_http2(self, entry, stream)
+  local http2 = require "rille.http.http2_server"
+  self._core2 = self._core2 or http2.server(self._settings)
+  if self._closing then self._core2:stop() end
+  local conn = self._core2:open(stream)
+  entry.link = conn
+  if self._closing then conn:drain() end
+  return http2.serve(self._settings, entry, conn)
+end
+
 -- What is open of one connection: `link` is the stream, then what speaks HTTP over it.
 local function serve_stream(self, entry)
   local stream, tls = entry.link, self._tls
@@ -44,12 +54,22 @@ local function serve_stream(self, entry)
       rethrow(e)
     end
   end
-  -- With HTTP/2 it is decided here, by what ALPN has chosen, who takes the stream.
+  if tls and self._settings.http2 and require("rille.tls.binding").info(stream).alpn == "h2" then
+    return serve_http2(self, entry, stream)
+  end
   local conn = self._core:open(stream)
   entry.link = conn
   self._entries[conn] = entry
   if self._closing then conn:drain() end
-  return serve_connection(self._settings, conn)
+  local is_http2 = serve_connection(self._settings, conn)
+  if is_http2 then
+    self._entries[conn] = nil
+    local rest = conn:release()
+    if rest then
+      entry.link = rest
+      return serve_http2(self, entry, rest)
+    end
+  end
 end
 
 function Server:child_done(child)
@@ -74,7 +94,7 @@ end
 
 local function start(self, stream)
   if self._tls then require("rille.tls.stream").server(stream, self._tls) end
-  local entry = { link = stream, upgraded = false, on_close = nil }
+  local entry = { link = stream, upgraded = false, on_close = nil, requests = nil }
   local child = task.spawn_for(self, serve_stream, self, entry)
   child:set_name "HTTP connection"
   entry.task = child
@@ -114,6 +134,7 @@ local function stop(self)
   if self._closing then return end
   self._closing = true
   self._core:stop()
+  if self._core2 then self._core2:stop() end
   if self._listener then self._listener:close() end
   for _, entry in pairs(self._children) do
     if entry.on_close then
@@ -129,10 +150,24 @@ local function stop(self)
   self._changed:clear()
 end
 
-local function cancel_all(self, own)
-  for child in pairs(self._children) do
-    if child ~= own then child:cancel "the server is closed" end
+local function cancel_all(self, own, own_request)
+  for child, entry in pairs(self._children) do
+    if child ~= own then
+      child:cancel "the server is closed"
+    elseif own_request and entry.requests then
+      entry.requests:cancel("the server is closed", own_request)
+    end
   end
+end
+
+-- The connection's task that answers with this one: itself, or with HTTP/2 the one that has started
+-- it.
+local function connection_of(self, own)
+  if not own or self._children[own] then return own end
+  for child, entry in pairs(self._children) do
+    if entry.requests and entry.requests.streams[own] then return child end
+  end
+  return own
 end
 
 -- How many connections there are besides the one whose task asks.
@@ -207,7 +242,12 @@ end
 
 -- Within a handler, whose own request cannot end before this does, the others' end has to do.
 local function wait_for_end(_, self, own)
-  if own and self._children[own] then return wait_for_others(nil, self, own) end
+  local entry = own and self._children[own]
+  if entry then
+    wait_for_others(nil, self, own)
+    if entry.requests then entry.requests:wait_for_fewer(2) end
+    return
+  end
   self._closed:wait()
 end
 
@@ -218,13 +258,14 @@ end
 ---@param grace? number  seconds; 10 by default
 function Server:close(grace)
   grace = grace == nil and 10 or check.seconds(grace, 1, "close")
-  local own = task.current()
+  local own_request = task.current()
+  local own = connection_of(self, own_request)
   stop(self)
   if self._closed:is_set() then return end
   local ok, e = xpcall(async.move_on_after, keep_trace, grace, wait_for_end, self, own)
   if ok and e then return end
   -- The time is over, or whoever called this is cancelled and has none.
-  cancel_all(self, own)
+  cancel_all(self, own, own_request)
   shielded(wait_for_end, nil, self, own)
   if not ok then rethrow(e) end
 end
@@ -252,7 +293,7 @@ function M.start(settings, hooks, fn)
   local self = setmetatable({
     _settings = settings, _hooks = hooks, _tls = tls, _children = {}, _entries = {}, _count = 0,
     _closing = false, _listener = false, _name = "HTTP", _changed = async.Event(),
-    _closed = async.Event(), _core = http1.server(settings),
+    _closed = async.Event(), _core = http1.server(settings), _core2 = false,
   }, Server)
   settings.upgraded = function(...) return note_upgrade(self, ...) end
   local begun = hooks.startup and async.Future()

@@ -62,12 +62,22 @@ local function access_log(value, fn)
 end
 
 -- Protocols are offered if the script has not named its own.
-local function tls_options(tls)
+local function tls_options(tls, http2)
   if tls == true then return {} end -- the check of its contents comes later
   if type(tls) ~= "table" or getmetatable(tls) or tls.alpn ~= nil then return tls end
-  local copy = { alpn = { "http/1.1" } }
+  local copy = { alpn = http2 and { "h2", "http/1.1" } or { "http/1.1" } }
   for key, value in pairs(tls) do copy[key] = value end
   return copy
+end
+
+-- Whether HTTP/2 is spoken. Its library is loaded when a client asks for it or it is offered.
+local function speaks_http2(options, fn)
+  if flag(options, "http2", fn) == false then return false end
+  local ok, http2 = pcall(require, "rille.core.http2")
+  local fault = ok and (options.tls or options.http2) and http2.load()
+  if not ok then fault = http2 end
+  if fault and options.http2 then check.bad("http2", fn, tostring(fault)) end
+  return not fault
 end
 
 --- Checks the options of `serve`.
@@ -94,11 +104,12 @@ function M.read(options, fn)
   if own.handler_timeout == 0 then own.handler_timeout = nil end
   own.cancel_on_disconnect = flag(options, "cancel_on_disconnect", fn)
   own.reuse_port = flag(options, "reuse_port", fn)
-  flag(options, "http2", fn)
+  own.http2 = speaks_http2(options, fn)
+  own.prior_knowledge = own.http2 and not options.tls
   own.access_log = access_log(options.access_log, fn)
   own.compress = compression.read(options.compress, fn)
   own.trusted = proxies.trust(options.trusted_proxies, fn)
-  own.tls = options.tls and tls_options(options.tls) or nil
+  own.tls = options.tls and tls_options(options.tls, own.http2) or nil
   own.scheme = own.tls and "https" or "http"
   own.is_unix = path ~= nil
   own.is_simple = not (own.access_log or own.handler_timeout or own.cancel_on_disconnect

@@ -215,7 +215,7 @@ local refused = {
   { "RTSP", "DESCRIBE / RTSP/1.0\r\nHost: a\r\n\r\n", BAD, "malformed request line" },
   { "ICE", "SOURCE / ICE/1.0\r\nHost: a\r\n\r\n", BAD, "malformed request line" },
   { "http in small letters", "GET / http/1.1\r\nHost: a\r\n\r\n", BAD, "malformed request line" },
-  { "HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505 HTTP Version Not Supported",
+  { "not HTTP/2", "PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n", "505 HTTP Version Not Supported",
     "only HTTP/1.0 and HTTP/1.1 are spoken here" },
   { "HTTP/0.9 with a version", "GET / HTTP/0.9\r\n\r\n", "505 HTTP Version Not Supported",
     "only HTTP/1.0 and HTTP/1.1 are spoken here" },
