@@ -109,6 +109,21 @@ function M.on(name, fn)
   return self
 end
 
+-- Calls `fn(name, is_alone)` at each delivery, outside of tasks; `is_alone`: the script itself has
+-- asked for nothing. For the runtime's own modules. The signal's default is gone meanwhile.
+function M._observe(name, fn)
+  local number, text = signal_argument(name, 1, "on")
+  local self = setmetatable({ _number = number }, Handle)
+  function self.told()
+    local list = channels[number].list
+    fn(text, not list.head.next)
+  end
+  local err
+  err, self._node = subscribe(number, text, self)
+  if err ~= nil then raise(err) end
+  return self
+end
+
 -- ---- wait ---------------------------------------------------------------------------------------
 
 local function wake_waiter(self, name) core.wake(self[1], name) end

@@ -46,8 +46,10 @@ function M.start(fn, ...)
   M.task = main
 end
 
---- Cancels the main task, because of a signal.
+--- Cancels the main task, because of a signal. If there is a `before_cancel(reason)`, that sees to
+-- it.
 function M.cancel(reason)
+  if M.before_cancel then return M.before_cancel(reason) end
   if M.task then return M.task:cancel(reason) end
 end
 

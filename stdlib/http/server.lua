@@ -19,6 +19,8 @@ local accept = tcp.accept
 
 core.transparent[accept] = true
 
+local workers -- rille.http.workers, once it is needed
+
 -- Without descriptors nothing can be accepted; that may change at any time.
 local STARVED_PAUSE = 0.05
 local STARVED = { EMFILE = true, ENFILE = true, ENOBUFS = true, ENOMEM = true }
@@ -27,6 +29,7 @@ local STARVED = { EMFILE = true, ENFILE = true, ENOBUFS = true, ENOMEM = true }
 ---@field host string?  an IP address
 ---@field port integer?
 ---@field path string?  of a Unix socket
+---@field worker integer?  which of the `workers` this process is; nil in the one that supervises
 local Server = { __name = "Server" }
 Server.__index = Server
 
@@ -189,10 +192,15 @@ end
 
 local function listen(self)
   local settings = self._settings
-  self._listener = net.listen {
-    host = settings.host, port = settings.port, path = settings.path,
-    reuse_port = settings.reuse_port or nil,
-  }
+  if settings.workers then
+    self._listener = workers.listen(self, settings)
+    self.worker = workers.number
+  else
+    self._listener = net.listen {
+      host = settings.host, port = settings.port, path = settings.path,
+      reuse_port = settings.reuse_port or nil,
+    }
+  end
   local where = self._listener:address()
   self.host, self.port, self.path = where.host, where.port, where.path
   self._name = tostring(where)
@@ -290,6 +298,10 @@ local M = {}
 function M.start(settings, hooks, fn)
   local tls = settings.tls
   if tls then tls = require("rille.tls.stream").context(tls, "server", fn) end
+  if settings.workers then
+    workers = require "rille.http.workers"
+    if not workers.number then return require "rille.http.supervisor"(settings, fn) end
+  end
   local self = setmetatable({
     _settings = settings, _hooks = hooks, _tls = tls, _children = {}, _entries = {}, _count = 0,
     _closing = false, _listener = false, _name = "HTTP", _changed = async.Event(),
@@ -321,10 +333,13 @@ end
 -- MiB), `max_collect_bytes` (1 MiB), `max_connections` (10000), `max_requests` on a connection,
 -- `header_timeout` (10), `body_timeout` (30), `idle_timeout` (60), `write_timeout` (30),
 -- `handler_timeout`; `cancel_on_disconnect`: cancels a handler whose client has gone; `access_log`:
--- true, or a function that gets a record; `reuse_port`; `trusted_proxies`: whose X-Forwarded fields
--- count, see rille.http.proxies
+-- true, or a function that gets a record; `reuse_port`; `workers`: so many processes serve, each of
+-- which runs the script again from its beginning, and this one supervises them: it starts anew what
+-- has crashed, and passes SIGTERM, SIGINT and SIGHUP on; `trusted_proxies`: whose X-Forwarded
+-- fields count, see rille.http.proxies
 ---@return Server
--- Errors: OSError (EADDRINUSE, EACCES ...), TLSError.
+-- Errors: OSError (EADDRINUSE, EACCES ...), TLSError; WorkerError if a worker's script fails
+-- again and again at its start.
 function M.serve(options)
   options = check.options(check.table(options, 1, "serve"), options_of.KNOWN, 1, "serve")
   local handler = options.handler

@@ -20,7 +20,7 @@ local LIMITS = {
 local KNOWN = {
   handler = true, host = true, port = true, path = true, tls = true, access_log = true,
   http2 = true, cancel_on_disconnect = true, reuse_port = true, trusted_proxies = true,
-  compress = true,
+  compress = true, workers = true,
 }
 for name in pairs(LIMITS) do KNOWN[name] = true end
 M.KNOWN = KNOWN
@@ -106,6 +106,9 @@ function M.read(options, fn)
   own.reuse_port = flag(options, "reuse_port", fn)
   own.http2 = speaks_http2(options, fn)
   own.prior_knowledge = own.http2 and not options.tls
+  if options.workers and options.workers ~= 0 then
+    own.workers = check.count(options.workers, 1, "workers", fn)
+  end
   own.access_log = access_log(options.access_log, fn)
   own.compress = compression.read(options.compress, fn)
   own.trusted = proxies.trust(options.trusted_proxies, fn)
