@@ -11,7 +11,7 @@ declare -A sets=(
            libssl-dev libc-ares-dev libedit-dev zlib1g-dev libbrotli-dev libzstd-dev
            libnghttp2-dev libwslay-dev catch2"
   [test]="python3/python3 curl/curl netcat-openbsd/nc openssl/openssl socat/socat
-          python3-websockets python3-aiohttp? python3-h2? python3-httpbin?
+          python3-websockets python3-aiohttp? python3-h2? python3-httpbin? python3-httpx?
           nghttp2-client/h2load? nghttp2-server/nghttpd? nginx/nginx? chromium/chromium?"
   [lint]="clang-format/clang-format lua-check/luacheck"
   [tidy]="clang-tidy/clang-tidy"
