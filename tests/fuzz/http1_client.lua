@@ -14,7 +14,10 @@ local methods = { [0] = "GET", "HEAD", "POST", "OPTIONS" }
 local function shown(response)
   local lines = { response.status, response.reason, response.version }
   for name, value in response.headers:iter() do lines[#lines + 1] = name .. "=" .. value end
-  for name, value in pairs(response.cookies) do lines[#lines + 1] = name .. "=" .. value end
+  local cookies = {}
+  for name, value in pairs(response.cookies) do cookies[#cookies + 1] = name .. "=" .. value end
+  table.sort(cookies)
+  lines[#lines + 1] = table.concat(cookies, "; ")
   return lines
 end
 

@@ -92,7 +92,8 @@ function M.nginx(outer, inner)
     "nginx", "-p", dir, "-e", dir .. "/error.log", "-c", dir .. "/nginx.conf", stderr = "null",
   }
   for _ = 1, 1000 do
-    local ok, stream = pcall(net.connect, { path = dir .. "/nginx.sock" })
+    -- The one that it binds last.
+    local ok, stream = pcall(net.connect, { host = "127.0.0.1", port = port })
     if ok then
       stream:close()
       return "http://127.0.0.1:" .. port, dir .. "/nginx.sock", dir, nginx
