@@ -12,7 +12,6 @@ namespace rille::http2 {
   F(nghttp2_option_set_max_outbound_ack) F(nghttp2_option_set_no_auto_window_update) \
   F(nghttp2_option_set_no_closed_streams) F(nghttp2_option_set_peer_max_concurrent_streams) \
   F(nghttp2_session_callbacks_del) F(nghttp2_session_callbacks_new) \
-  F(nghttp2_session_callbacks_set_on_begin_frame_callback) \
   F(nghttp2_session_callbacks_set_on_begin_headers_callback) \
   F(nghttp2_session_callbacks_set_on_data_chunk_recv_callback) \
   F(nghttp2_session_callbacks_set_on_frame_recv_callback) \

@@ -157,14 +157,6 @@ struct SessionCallbacks {
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
   }
 
-  static int begin_frame(nghttp2_session*, const nghttp2_frame_hd* head, void* data) {
-    if (head->type == NGHTTP2_DATA && head->length == 0 &&
-        (head->flags & NGHTTP2_FLAG_END_STREAM) == 0) {
-      count(static_cast<Session*>(data));
-    }
-    return 0;
-  }
-
   static int frame(nghttp2_session* session, const nghttp2_frame* frame, void* data) {
     auto* self = static_cast<Session*>(data);
     bool ends = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
@@ -175,7 +167,11 @@ struct SessionCallbacks {
         }
         break;
       case NGHTTP2_DATA:
-        if (!ends) break;
+        if (!ends) {
+          // Without data, padding or not, it says nothing at all.
+          if (frame->hd.length == frame->data.padlen) count(self);
+          break;
+        }
         if (Exchange* e = exchange(session, frame->hd.stream_id); e && !e->refused_) e->ended();
         break;
       case NGHTTP2_GOAWAY:
@@ -282,7 +278,6 @@ struct SessionCallbacks {
     nghttp2_session_callbacks_set_on_begin_headers_callback(c, begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(c, header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(c, invalid_header);
-    nghttp2_session_callbacks_set_on_begin_frame_callback(c, begin_frame);
     nghttp2_session_callbacks_set_on_frame_recv_callback(c, frame);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, invalid_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, chunk);

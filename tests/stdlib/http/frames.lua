@@ -82,13 +82,16 @@ local Peer = {}
 Peer.__index = Peer
 
 --- Connects, and says hello; `settings`: a list of numbers { id, value, ... }; false: says nothing.
+-- The server has no table for what it sends, so that what comes can be read without one.
 function frames.connect(port, settings)
   local self = setmetatable({ socket = net.connect { host = "127.0.0.1", port = port },
     input = "", kept = {} }, Peer)
   test.defer(function() self.socket:close() end)
   if settings ~= false then
     self.socket:write(frames.PREFACE)
-    self:settings(settings or {})
+    local all = { 1, 0 }
+    for _, n in ipairs(settings or {}) do all[#all + 1] = n end
+    self:settings(all)
   end
   return self
 end
