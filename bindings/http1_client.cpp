@@ -362,9 +362,9 @@ int client_is_reusable(lua_State* L) {
   return 1;
 }
 
-// connection:has_head() -> whether the response's head is there, or it will never come
-int client_has_head(lua_State* L) {
-  lua_pushboolean(L, check_client(L)->has_head());
+// connection:wants_more() -> whether the rest of a request's body still makes sense
+int client_wants_more(lua_State* L) {
+  lua_pushboolean(L, !check_client(L)->has_head());
   return 1;
 }
 
@@ -409,7 +409,7 @@ const rille_reg kClientMethods[] = {{"begin", client_begin, 0},
                                     {"read_body", client_body, RILLE_WAITS},
                                     {"read_piece", client_piece, RILLE_WAITS},
                                     {"is_reusable", client_is_reusable, 0},
-                                    {"has_head", client_has_head, 0},
+                                    {"wants_more", client_wants_more, 0},
                                     {"is_untouched", client_is_untouched, 0},
                                     {"rest", client_rest, 0},
                                     {"is_open", client_is_open, 0},

@@ -179,8 +179,12 @@ struct SessionCallbacks {
         break;
       case NGHTTP2_SETTINGS:
       case NGHTTP2_PING:
-      case NGHTTP2_RST_STREAM:
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) count(self);
+        break;
+      case NGHTTP2_RST_STREAM:
+        if (Exchange* e = exchange(session, frame->hd.stream_id)) e->was_reset_ = true;
+        // A client's streams are its own: there cannot be more resets than requests.
+        if (self->is_server_) count(self);
         break;
       default:
         break;
@@ -215,7 +219,10 @@ struct SessionCallbacks {
         break;
       case NGHTTP2_RST_STREAM:
         // Peers can make us send them as well as send them.
-        if (frame->rst_stream.error_code != NGHTTP2_NO_ERROR) count(static_cast<Session*>(data));
+        if (static_cast<Session*>(data)->is_server_ &&
+            frame->rst_stream.error_code != NGHTTP2_NO_ERROR) {
+          count(static_cast<Session*>(data));
+        }
         break;
       default:
         break;
@@ -570,7 +577,8 @@ void Session::flush() {
     written_ += out_.size();
     uv_buf_t buffer = uv_buf_init(out_.data(), static_cast<unsigned>(out_.size()));
     ssize_t n = transport_->try_write(&buffer, 1);
-    if (n < 0) return close();
+    broken_ = n < 0;
+    if (broken_) return close();
     auto done = static_cast<std::size_t>(n);
     if (done == out_.size()) continue;
     auto op = std::make_unique<Sending>(this);

@@ -84,6 +84,9 @@ class Exchange {
   // The last call. 0: both sides have ended it in order.
   virtual void closed(std::uint32_t code) = 0;
 
+  // The peer has ended the stream by a reset.
+  bool was_reset() const { return was_reset_; }
+
  private:
   friend class Session;
   friend struct SessionCallbacks;
@@ -97,6 +100,7 @@ class Exchange {
   bool waits_ = false;  // nghttp2 has been told that there is nothing to send
   bool finished_ = false;
   bool refused_ = false;  // malformed; it is being reset
+  bool was_reset_ = false;
   Exchange* next_ = nullptr;
   Exchange* prev_ = nullptr;
 };
@@ -166,6 +170,8 @@ class Session : protected Transport::Sink {
   static Exchange* next(Exchange* e) { return e->next_; }
   bool is_draining() const { return draining_; }
   std::uint64_t bytes_written() const { return written_; }
+  // A write has failed, and everything with it.
+  bool is_broken() const { return broken_; }
   // True while the peer is slow to take what was written.
   bool is_blocked() const { return sending_ != nullptr; }
   // Milliseconds that the peer has to close its side.

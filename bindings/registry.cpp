@@ -12,6 +12,7 @@ int luaopen_rille_core_fs(lua_State* L);
 int luaopen_rille_core_http1(lua_State* L);
 #ifdef RILLE_HAS_NGHTTP2
 int luaopen_rille_core_http2(lua_State* L);
+int luaopen_rille_core_http2_client(lua_State* L);
 #endif
 int luaopen_rille_core_json(lua_State* L);
 int luaopen_rille_core_names(lua_State* L);
@@ -46,6 +47,7 @@ const BuiltinModule kBuiltinModules[] = {
     {"rille.core.http1", luaopen_rille_core_http1},
 #ifdef RILLE_HAS_NGHTTP2
     {"rille.core.http2", luaopen_rille_core_http2},
+    {"rille.core.http2_client", luaopen_rille_core_http2_client},
 #endif
     {"rille.core.json", luaopen_rille_core_json},
     {"rille.core.names", luaopen_rille_core_names},

@@ -21,7 +21,7 @@ local find, sub = string.find, string.sub
 ---@field ok boolean  whether the status is below 400
 ---@field headers table  names in any case; `get_all`, `iter`
 ---@field url string  of the request that it answers, without credentials
----@field version string  "1.1" or "1.0"
+---@field version string  "2.0", "1.1" or "1.0"
 ---@field history ClientResponse[]  the redirects on the way, the first one first
 ---@field cookies table<string, string>  those that it sets
 ---@field request table  `method`, `url`

@@ -67,9 +67,11 @@ end
 ---@param proxy? table  a parsed URL
 ---@param context? table  for TLS with the server
 ---@param proxy_context? table  for TLS with the proxy
----@return table connection
+---@param http2? boolean|"prior"  whether HTTP/2 is spoken if the server has chosen it, or anyway
+---@param idle_timeout? number  of a connection of HTTP/2, in seconds
+---@return table connection, boolean is_shared  whether it is one of HTTP/2
 -- Errors: OSError, TLSError, HTTPError.
-function M.open(url, proxy, context, proxy_context)
+function M.open(url, proxy, context, proxy_context, http2, idle_timeout)
   local stream
   if url.path then
     stream = connect.unix(url.path)
@@ -81,7 +83,12 @@ function M.open(url, proxy, context, proxy_context)
     stream = connect.tcp(url.host, url.port)
   end
   if url.tls then stream = start_tls(stream, context, url) end
-  return http1.client(stream)
+  if http2 and (not url.tls or require("rille.tls.stream").info(stream).alpn == "h2") then
+    local scheme = url.tls and "https" or "http"
+    return or_close(stream, require("rille.http.multiplex").client, stream, scheme, idle_timeout),
+      true
+  end
+  return http1.client(stream), false
 end
 
 -- ---- which proxy --------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ local errors = require "rille.errors"
 local bodies = require "rille.http.body"
 local connect = require "rille.http.connect"
 local encodings = require "rille.http.encodings"
+local multiplex = require "rille.http.multiplex"
 local xpcall = require("rille.core.protect").xpcall
 
 local keep_trace, rethrow = task.keep_trace, task.rethrow
@@ -124,17 +125,21 @@ local function send_stream(state, connection)
     if left then
       left = left - #piece
       if left < 0 then fail(state, "the body is longer than its Content-Length") end
-    else
+    elseif not connection.finish then
       piece = ("%x\r\n%s\r\n"):format(#piece, piece)
     end
     -- A server that has answered already does not want the rest.
-    if connection:has_head() then return end
+    if not connection:wants_more() then return end
     connection:send(piece)
   end
   if left and left > 0 then
     fail(state, ("the body ended %d bytes before its Content-Length"):format(left))
   end
-  if not left then connection:send "0\r\n\r\n" end
+  if connection.finish then
+    connection:finish()
+  elseif not left then
+    connection:send "0\r\n\r\n"
+  end
 end
 
 local function await_continue(_, connection) return connection:wait_for_continue() end
@@ -147,6 +152,7 @@ local function send_body(state, connection)
   end
   if body.stream then return send_stream(state, connection) end
   if body.data ~= "" then connection:send(body.data) end
+  if connection.finish then connection:finish() end
 end
 
 -- A server may answer and close before it has read everything: its answer counts more than the
@@ -178,7 +184,8 @@ local function exchange(state, connection)
   local body = state.body
   local at_once = body and body.data and not state.expects
   if at_once then head = head .. body.data end
-  if not connection:begin(head, state.method == "HEAD", state.stream and 0 or state.max_body) then
+  local most, more = state.stream and 0 or state.max_body, body and not at_once
+  if not connection:begin(head, state.method == "HEAD", most, false, more, not state.stream) then
     return nil, "the connection was closed before a response came"
   end
   if body and not at_once then send_or_find_answer(state, connection) end
@@ -196,20 +203,24 @@ local function open(_, state, fresh)
     state.reused = true
     return connection
   end
-  state.reused = false
-  local ok
-  ok, connection = xpcall(connect.open, keep_trace, state.url, state.proxy, state.context,
-    state.proxy_context)
+  local ok, reused
+  if state.http2 then
+    ok, connection, reused = xpcall(multiplex.open, keep_trace, pool, state.destination, state)
+  else
+    ok, connection = xpcall(connect.open, keep_trace, state.url, state.proxy, state.context,
+      state.proxy_context)
+  end
   if not ok then
     pool:release(state.destination)
     rethrow(connection)
   end
+  state.reused = reused or false
   if pool.closed then
     connection:close()
     pool:release(state.destination)
-    errors._raise("InvalidStateError", "the session is closed")
+    pool:refuse()
   end
-  pool:made(connection)
+  if not connection.finish then pool:made(connection) end
   return connection
 end
 
@@ -235,6 +246,15 @@ function M.is_stale(state, connection, fault)
   return closed and IDEMPOTENT[state.method] and connection:is_untouched() or false
 end
 
+local MOST_REFUSALS = 5
+
+-- A server of HTTP/2 that refuses a request has not looked at it: RFC 9113, section 8.7.
+local function was_refused(state, connection)
+  if not connection.finish or not connection:was_refused() then return false end
+  state.refusals = (state.refusals or 0) + 1
+  return state.refusals <= MOST_REFUSALS
+end
+
 --- Sends the request, and gives the connection, the response's head, the fields to look at, and the
 -- body unless it is to be streamed.
 ---@async
@@ -243,11 +263,13 @@ function M.attempt(state, fresh)
   local pool, destination = state.session._pool, state.destination
   local ok, head, fault, body = xpcall(exchange, keep_trace, state, connection)
   if ok and head then return connection, head, fault, body end
-  local again = not fresh and state.reused and not pool.closed
-    and M.is_stale(state, connection, ok and fault or head) and bodies.rewind(state.body)
+  local refused = was_refused(state, connection)
+  local stale = not fresh and state.reused
+    and M.is_stale(state, connection, ok and fault or head)
+  local again = (refused or stale) and not pool.closed and bodies.rewind(state.body)
   connection:close()
   pool:release(destination, connection)
-  if again then return M.attempt(state, true) end
+  if again then return M.attempt(state, fresh or stale) end
   bodies.close(state.body)
   if ok then fail(state, fault) end
   rethrow(head)

@@ -1,5 +1,6 @@
 --- The connections of a session: those that rest until they are needed again, and how many there
--- may be. A permit is a connection in use; who waited first gets the next one.
+-- may be. A permit is a request in progress, which with HTTP/1 is a connection in use; who waited
+-- first gets the next one.
 local Semaphore = require("rille.async").Semaphore
 local task = require "rille.core.task"
 local errors = require "rille.errors"
@@ -15,13 +16,16 @@ Pool.__index = Pool
 ---@class Destination
 ---@field key string
 ---@field resting table[]  the one used last is the last
+---@field shared table|false  a connection of HTTP/2
+---@field dialing Event|false  set when it is known what the first connection speaks
+---@field speaks_http1 boolean  and nothing else
 
 --- The place of a destination in the pool.
 function Pool:destination(key)
   local d = self._destinations[key]
   if not d then
     d = {
-      key = key, resting = {}, users = 0,
+      key = key, resting = {}, users = 0, shared = false, dialing = false, speaks_http1 = false,
       permits = self._per_host and Semaphore(self._per_host) or nil,
     }
     self._destinations[key] = d
@@ -38,16 +42,40 @@ local function forget_closed(self, list)
   end
 end
 
+-- A connection of HTTP/2 that nobody uses.
+local function idle_shared(d)
+  local shared = d.shared
+  if shared and not shared:is_usable() then
+    d.shared = false
+    return nil
+  end
+  return shared and shared:is_idle() and shared or nil
+end
+
+local function count_shared(self)
+  local n = 0
+  for _, d in pairs(self._destinations) do
+    if idle_shared(d) then n = n + 1 end
+  end
+  return n
+end
+
 -- Makes room for a further connection by closing one that rests.
 local function make_room(self)
-  if self._used + self._resting <= self._limit then return end
+  local most = self._limit - count_shared(self)
+  if self._used + self._resting <= most then return end
   for key, d in pairs(self._destinations) do
     forget_closed(self, d.resting)
-    if #d.resting == 0 and d.users == 0 then self._destinations[key] = nil end
+    if #d.resting == 0 and d.users == 0 and not d.shared then self._destinations[key] = nil end
   end
   for _, d in pairs(self._destinations) do
-    if self._used + self._resting <= self._limit then return end
-    if d.resting[1] then
+    if self._used + self._resting <= most then return end
+    local shared = d.users == 0 and idle_shared(d)
+    if shared then
+      d.shared = false
+      shared:close()
+      most = most + 1
+    elseif d.resting[1] then
       local oldest = table.remove(d.resting, 1)
       self._open[oldest] = nil
       oldest:close()
@@ -88,7 +116,7 @@ function Pool:acquire(d, fresh)
   self._used = self._used + 1
   if self.closed then
     self:release(d)
-    errors._raise("InvalidStateError", "the session is closed")
+    self:refuse()
   end
   if not fresh then
     local list = d.resting
@@ -135,6 +163,9 @@ function Pool:give_back(d, connection, rests)
   free(self, d)
 end
 
+--- Raises what a closed pool has to say.
+function Pool.refuse() errors._raise("InvalidStateError", "the session is closed") end
+
 --- A connection was made for a permit.
 function Pool:made(connection) self._open[connection] = true end
 
@@ -164,14 +195,15 @@ end
 --- How many connections are in use, and how many rest.
 function Pool:counts()
   for _, d in pairs(self._destinations) do forget_closed(self, d.resting) end
-  return self._used, self._resting
+  return self._used, self._resting + count_shared(self)
 end
 
 --- Makes a pool; limits of nil are none.
 return function(limit, per_host, idle_timeout)
   return setmetatable({
     _limit = limit or math.huge, _permits = limit and Semaphore(limit) or nil,
-    _per_host = per_host, idle_timeout = idle_timeout, _destinations = {}, _open = {},
+    _per_host = per_host, idle_timeout = idle_timeout, _destinations = {},
+    _open = setmetatable({}, { __mode = "k" }),
     _used = 0, _resting = 0, closed = false,
   }, Pool)
 end

@@ -13,6 +13,7 @@ local connect = require "rille.http.connect"
 local exchange = require "rille.http.exchange"
 local encodings = require "rille.http.encodings"
 local response_of = require "rille.http.client_response"
+local multiplex = require "rille.http.multiplex"
 local new_pool = require "rille.http.pool"
 local cleanup = require "rille.async.cleanup"
 local is_own = require("rille.async.timeout").is_own
@@ -26,7 +27,8 @@ local keep_trace, rethrow = task.keep_trace, task.rethrow
 local move_on_after, time = async.move_on_after, async.time
 local enter, leave, deadline_of = core.enter, core.leave, core.deadline
 local TIMEOUT, scope_cancels = task.TIMEOUT, task.scope_cancels
-local type, setmetatable, pairs, ipairs, tostring = type, setmetatable, pairs, ipairs, tostring
+local type, setmetatable, getmetatable, pairs = type, setmetatable, getmetatable, pairs
+local ipairs, tostring = ipairs, tostring
 
 local TOTAL, CONNECT = 300, 30 -- seconds
 local MAX_BODY = 64 * 1048576
@@ -190,21 +192,52 @@ local function finish(state, ok, in_time, response)
   rethrow(e)
 end
 
+local function copy(t)
+  local c = {}
+  for k, v in pairs(t) do c[k] = v end
+  return c
+end
+
 -- ---- destinations -------------------------------------------------------------------------------
 
-local DEFAULT_TLS = true
-local contexts = setmetatable({}, { __mode = "k" })
+local PROTOCOLS = { "h2", "http/1.1" }
+-- Without HTTP/2 and with it.
+local contexts = { [false] = setmetatable({}, { __mode = "k" }),
+  [true] = setmetatable({}, { __mode = "k" }) }
+
+-- A server is asked to choose, unless the script has said what it may choose from.
+local function with_protocols(tls)
+  if tls == true then return { alpn = PROTOCOLS } end
+  if type(tls) ~= "table" or getmetatable(tls) ~= nil or tls.alpn ~= nil then return tls end
+  local options = copy(tls)
+  options.alpn = PROTOCOLS
+  return options
+end
 
 -- One context for each table of options, so that its sessions and connections are found again.
-local function context_of(tls, name)
-  if tls == nil then tls = DEFAULT_TLS end
+local function context_of(tls, name, http2)
+  if tls == nil then tls = true end
+  local known = contexts[http2 and true or false]
   local key = tls == true and contexts or tls
-  local context = type(key) == "table" and contexts[key]
+  local context = type(key) == "table" and known[key]
   if not context then
+    if http2 then tls = with_protocols(tls) end
     context = require("rille.tls.stream").context(tls, "client", name)
-    if type(key) == "table" then contexts[key] = context end
+    if type(key) == "table" then
+      -- Files may have been read meanwhile by several tasks.
+      context = known[key] or context
+      known[key] = context
+    end
   end
   return context
+end
+
+-- Whether a request may go by HTTP/2: by ALPN, or anyway.
+local function http2_of(session, url, proxy)
+  local mode = session._http2
+  if url.tls then return mode and multiplex.available() end
+  -- A proxy is asked by HTTP/1.
+  return mode == "prior" and not proxy and "prior" or false
 end
 
 local function proxy_of(state)
@@ -229,7 +262,8 @@ function prepare_destination(state)
   end
   local proxy = proxy_of(state)
   state.proxy = proxy
-  if url.tls then state.context = context_of(state.tls, state.name) end
+  state.http2 = http2_of(session, url, proxy)
+  if url.tls then state.context = context_of(state.tls, state.name, state.http2) end
   if proxy and proxy.tls then state.proxy_context = context_of(state.tls, state.name) end
   local key = url.tls and url.origin .. " " .. tostring(state.context) or url.origin
   if proxy then
@@ -254,12 +288,6 @@ local function parse(text)
   parsed[text] = url
   parsed_count = parsed_count + 1
   return url
-end
-
-local function copy(t)
-  local c = {}
-  for k, v in pairs(t) do c[k] = v end
-  return c
 end
 
 local NOTHING = {}
@@ -309,6 +337,7 @@ local function state_of(self, plan)
     max_body = plan.max_body, redirects = plan.redirects, tls = plan.tls, history = nil, hops = 0,
     proxy_option = plan.proxy_option, no_proxy = plan.no_proxy, phase = "connect",
     head = plan.head, destination = plan.destination, reused = false, context = plan.context,
+    http2 = plan.http2,
   }
 end
 
@@ -470,10 +499,11 @@ end
 local M = { methods = METHODS }
 
 --- Makes a session.
----@param options? table  `base_url`, `headers`, `timeout`, `limit` (connections at once, 100),
+---@param options? table  `base_url`, `headers`, `timeout`, `limit` (requests at once, 100),
 -- `limit_per_host` (none), `cookies` (false: none; a map fills the jar), `proxy` (a URL, false, or
--- "env"), `no_proxy`, `auth`, `idle_timeout` (60 s), `path` (of a Unix socket), `tls`, `redirects`,
--- `max_body`
+-- "env"), `no_proxy`, `auth`, `http2` (true: where a server of https chooses it; false; "prior":
+-- for http too, without asking), `idle_timeout` (60 s), `path` (of a Unix socket), `tls`,
+-- `redirects`, `max_body`
 ---@return Session
 -- Source: aiohttp.ClientSession.
 function M.new(options)
@@ -485,9 +515,14 @@ function M.new(options)
     local path, query = base_url:match "^([^?]*)(.*)$"
     if path:sub(-1) ~= "/" then base_url = path .. "/" .. query end
   end
-  if options.http2 ~= nil and type(options.http2) ~= "boolean" then
-    -- Whether a server offers it is not asked yet either: every request goes by HTTP/1.1.
-    check.bad("http2", name, "a boolean expected: HTTP/2 by prior knowledge is not there yet")
+  local http2 = options.http2
+  if http2 == nil then http2 = true end
+  if type(http2) ~= "boolean" and http2 ~= "prior" then
+    check.bad("http2", name, "true, false or 'prior' expected, got " .. tostring(http2))
+  end
+  if http2 == "prior" then
+    local ok, why = multiplex.available()
+    if not ok then check.bad("http2", name, "HTTP/2 is not there: " .. why) end
   end
   local proxy = options.proxy
   if proxy ~= nil and proxy ~= false and proxy ~= "env" then
@@ -505,7 +540,7 @@ function M.new(options)
   if idle == nil then idle = IDLE_TIMEOUT end
   if idle == false or idle == math.huge then idle = 0 end
   return setmetatable({
-    _plans = {}, _plan_count = 0,
+    _plans = {}, _plan_count = 0, _http2 = http2,
     cookies = jar, _base_url = base_url, _headers = read_headers(options.headers, {}, name),
     _timeouts = read_timeouts(options.timeout, { total = TOTAL, connect = CONNECT }, name),
     _proxy = proxy, _no_proxy = options.no_proxy, _authorization = read_auth(options.auth, name),

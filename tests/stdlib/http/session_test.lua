@@ -434,8 +434,8 @@ test("base_url, headers and timeouts of the session are defaults", function()
   test.eq(test.raises("TimeoutError", s.get, s, "slow").phase, "total")
   test.raises("HTTPError", http.Session, { base_url = "nowhere" })
   test.blames_caller("unknown option 'baseurl'", function() http.Session { baseurl = "" } end)
-  test.blames_caller("HTTP/2 by prior knowledge is not there yet",
-    function() http.Session { http2 = "prior" } end)
+  test.blames_caller("true, false or 'prior' expected",
+    function() http.Session { http2 = "yes" } end)
 end)
 
 -- ---- bodies -------------------------------------------------------------------------------------
