@@ -234,7 +234,8 @@ int Connection::next_request(lua_State* L) {
       }
     }
   }
-  if (state_ == kReady || state_ == kHttp2 || state_ == kClosed) return push_request(L, this);
+  bool is_known = state_ == kReady || state_ == kHttp2 || state_ == kClosed || refused_ != 0;
+  if (is_known) return push_request(L, this);
   return request_point_.wait(L, push_request, this);
 }
 
@@ -387,7 +388,22 @@ void Connection::refuse(int status, const char* fault) {
   append(&out, head);
   if (!parser_.is_head_request()) out += body;
   transport_->write(std::move(out), nullptr);
+  if (server_->options_.tells_refusals) {
+    refused_ = status;
+    refused_bytes_ = parser_.is_head_request() ? 0 : body.size();
+    request_point_.wake();
+  }
   linger();
+}
+
+int Connection::refusal(lua_State* L) {
+  if (refused_ == 0) return 0;
+  lua_pushinteger(L, std::exchange(refused_, 0));
+  lua_pushinteger(L, static_cast<lua_Integer>(refused_bytes_));
+  std::string_view line = parser_.head();
+  line = line.substr(0, line.find_first_of("\r\n"));
+  lua_pushlstring(L, line.data(), line.size());
+  return 3;
 }
 
 // Closing while bytes are still to be read would reset the connection, and the peer might lose the

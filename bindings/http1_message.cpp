@@ -9,6 +9,7 @@ namespace rille::http1 {
 namespace {
 
 constexpr int kMostBlankLines = 8;
+constexpr std::size_t kBesideTarget = 64;  // method and version have their place there
 
 constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 constexpr bool is_alpha(char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; }
@@ -228,7 +229,11 @@ std::size_t Parser::feed_head(const char* data, std::size_t size) {
     text = head_;
   }
   bool whole = scan(text);
-  if (state_ == kFailed) return size;
+  if (state_ == kFailed) {
+    // Its first line is asked for in the log.
+    if (before == 0) head_.assign(text.substr(start_, limits_.target_bytes + kBesideTarget));
+    return size;
+  }
   std::size_t end = whole ? scanned_ : text.size();
   std::size_t used = whole ? end - before : size;
   if (before == 0) {
@@ -282,9 +287,7 @@ bool Parser::scan(std::string_view text) {
 }
 
 bool Parser::check_size(std::size_t line_size, std::size_t total) {
-  // Method and version have their place beside the longest target.
-  constexpr std::size_t kRest = 64;
-  if (lines_ == 0 && limits_.target_bytes > 0 && line_size > limits_.target_bytes + kRest) {
+  if (lines_ == 0 && limits_.target_bytes > 0 && line_size > limits_.target_bytes + kBesideTarget) {
     return fail(414, "target too long");
   }
   if (limits_.head_bytes > 0 && total >= limits_.head_bytes) {

@@ -222,6 +222,9 @@ int connection_release(lua_State* L) {
   return 1;
 }
 
+// connection:refusal() -> status, bytes, first line of a request that was refused; or nothing
+int connection_refusal(lua_State* L) { return check_connection(L)->refusal(L); }
+
 int connection_drain(lua_State* L) {
   check_connection(L)->drain();
   return 0;
@@ -260,6 +263,7 @@ const rille_reg kConnectionMethods[] = {{"next", connection_next, RILLE_WAITS},
                                         {"has_ended", connection_has_ended, 0},
                                         {"upgrade", connection_upgrade, RILLE_WAITS},
                                         {"release", connection_release, 0},
+                                        {"refusal", connection_refusal, 0},
                                         {"drain", connection_drain, 0},
                                         {"close", connection_close, 0},
                                         {"cut", connection_cut, 0},
@@ -313,6 +317,9 @@ ServerOptions check_options(lua_State* L) {
   options.body_ms = opt_ms(L, "body_timeout");
   options.idle_ms = opt_ms(L, "idle_timeout");
   options.write_ms = opt_ms(L, "write_timeout");
+  lua_getfield(L, 1, "access_log");
+  options.tells_refusals = lua_toboolean(L, -1);
+  lua_pop(L, 1);
   lua_getfield(L, 1, "prior_knowledge");
   options.http2 = lua_toboolean(L, -1) != 0;
   lua_pop(L, 1);

@@ -25,6 +25,7 @@ struct ServerOptions {
   std::uint64_t body_ms = 30000;
   std::uint64_t idle_ms = 60000;
   std::uint64_t write_ms = 30000;
+  bool tells_refusals = false;
   bool http2 = false;  // a connection may begin with HTTP/2's preface
 };
 
@@ -122,6 +123,10 @@ class Connection final : Transport::Sink {
   // The same, and the peer must not take what it has got for all of the response.
   void cut();
 
+  // If the options say so: pushes the status with which the last request was refused, how many
+  // bytes its answer had and what is known of the request's first line; once, and else nothing.
+  int refusal(lua_State* L);
+
   const std::string& peer() const { return peer_; }
 
  private:
@@ -189,6 +194,8 @@ class Connection final : Transport::Sink {
   std::size_t drained_ = 0;
   const char* body_fault_ = nullptr;
   int body_status_ = 0;
+  int refused_ = 0;  // the status, until it is told
+  std::size_t refused_bytes_ = 0;
   Connection* next_ = nullptr;
   Connection* prev_ = nullptr;
   std::uint8_t preface_ = 0;  // bytes of HTTP/2's that have come

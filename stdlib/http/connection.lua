@@ -9,6 +9,7 @@ local answer = require "rille.http.answer"
 local request = require "rille.http.request"
 local compression = require "rille.http.compression"
 local sender = require "rille.http.sender"
+local address = require "rille.net.address"
 
 local xpcall = require("rille.core.protect").xpcall
 local keep_trace, rethrow = task.keep_trace, task.rethrow
@@ -138,6 +139,26 @@ local function handle_with_limits(settings, conn, req)
   return async.move_on_after(limit, call_in_scope, settings, conn, req)
 end
 
+local function write_log(log, record)
+  local done, e = xpcall(log, keep_trace, record)
+  if done then return end
+  if is_cancellation(e) then rethrow(e) end
+  report.report { message = "error in the access log", error = e, task = task.current() }
+end
+
+-- Writes down a request that was refused before anybody saw it; false if there is none.
+local function log_refusal(settings, conn)
+  local status, bytes, line = conn:refusal()
+  if not status then return false end
+  local method, target, version = line:match "^(%S+) +(%S+) +HTTP/(%S+)$"
+  write_log(settings.access_log, {
+    remote = not settings.is_unix and address.parse(conn:peer()).host or nil, method = method,
+    target = target, version = version, line = line, status = status, bytes = bytes,
+    time = os.time(), duration = 0,
+  })
+  return true
+end
+
 local function handle_slowly(settings, conn, req)
   local log = settings.access_log
   local began = log and async.time()
@@ -160,16 +181,12 @@ local function handle_slowly(settings, conn, req)
     status, bytes = fail(conn, req, a)
   end
   if log then
-    local done, e = xpcall(log, keep_trace, {
+    write_log(log, {
       remote = req.remote, method = req.method, target = req.target, path = req.path,
       version = req.version, status = status, bytes = bytes or 0, id = req.id, time = os.time(),
       duration = async.time() - began, user_agent = req.headers["user-agent"],
       referer = req.headers.referer,
     })
-    if not done then
-      if is_cancellation(e) then rethrow(e) end
-      report.report { message = "error in the access log", error = e, task = task.current() }
-    end
   end
 end
 
@@ -200,7 +217,10 @@ function M.serve(settings, conn)
   local environment = me[5]
   while true do
     local head, is_http2 = conn:next()
-    if not head then return is_http2 end
+    while not head do
+      if not (settings.access_log and log_refusal(settings, conn)) then return is_http2 end
+      head, is_http2 = conn:next()
+    end
     local req = setmetatable({ conn, head, settings, false }, Request)
     if is_simple then
       local ok, a, b, c = xpcall(handler, note_traceback, req)

@@ -4,6 +4,7 @@ local fs = require "rille.fs"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local date = require "rille.http.date"
+local ranges = require "rille.http.ranges"
 local compression = require "rille.http.compression"
 local type_of = require "rille.http.types"
 local SETTINGS = require("rille.http.request").SETTINGS
@@ -11,8 +12,8 @@ local SETTINGS = require("rille.http.request").SETTINGS
 local xpcall = require("rille.core.protect").xpcall
 local shielded = require("rille.async.cleanup").shielded
 local keep_trace, rethrow = task.keep_trace, task.rethrow
-local type, tonumber = type, tonumber
-local format, floor, min = string.format, math.floor, math.min
+local type, ipairs = type, ipairs
+local format, floor, min, random = string.format, math.floor, math.min, math.random
 
 local PIECE = 262144 -- bytes read at once
 -- Files up to that are read in one go, which is one trip to the pool in the place of three.
@@ -62,9 +63,8 @@ local function judge(req, tag, modified)
   return nil
 end
 
--- The part of a file that is asked for: first and last byte; false if there is none such; nil if
--- all of it is meant.
-local function range_of(req, size, tag, modified)
+-- The parts of a file that are asked for: see rille.http.ranges.
+local function ranges_of(req, size, tag, modified)
   local text = req.headers.range
   if not text or req.method ~= "GET" then return nil end
   local condition = req.headers["if-range"]
@@ -76,18 +76,7 @@ local function range_of(req, size, tag, modified)
       return nil
     end
   end
-  local first, last = text:match "^%s*[bB][yY][tT][eE][sS]%s*=%s*(%d*)%s*%-%s*(%d*)%s*$"
-  -- Several ranges, and other units, may be answered with the whole.
-  if not first or first == "" and last == "" then return nil end
-  if first == "" then
-    local count = tonumber(last)
-    if count == 0 then return false end
-    return math.max(size - count, 0), size - 1
-  end
-  first, last = tonumber(first), last ~= "" and tonumber(last) or size - 1
-  if last < first and first < size then return nil end
-  if first >= size then return false end
-  return first, min(last, size - 1)
+  return ranges.read(text, size)
 end
 
 -- ---- sending ------------------------------------------------------------------------------------
@@ -104,6 +93,43 @@ local function send_piece_by_piece(conn, file, length, encoder)
     if data ~= "" and not conn:send(data) then return false end
   end
   return true
+end
+
+-- Several parts: each gets a head, the last one an end too. Gives the type and length of it all.
+local function add_heads(parts, size, content_type)
+  local boundary = format("%08x%08x%08x", random(0, 2 ^ 31 - 1), random(0, 2 ^ 31 - 1),
+    random(0, 2 ^ 31 - 1))
+  local length = 0
+  local field_of_type = content_type ~= "" and "Content-Type: " .. content_type .. "\r\n" or ""
+  for i, part in ipairs(parts) do
+    part.head = format("%s--%s\r\n%sContent-Range: bytes %d-%d/%d\r\n\r\n", i > 1 and "\r\n" or "",
+      boundary, field_of_type, part[1], part[2], size)
+    length = length + #part.head + part[2] - part[1] + 1
+  end
+  parts.last = format("\r\n--%s--\r\n", boundary)
+  return "multipart/byteranges; boundary=" .. boundary, length + #parts.last
+end
+
+-- The same of a file that is in memory.
+local function cut(data, parts)
+  local list = {}
+  for _, part in ipairs(parts) do
+    list[#list + 1] = part.head
+    list[#list + 1] = data:sub(part[1] + 1, part[2] + 1)
+  end
+  list[#list + 1] = parts.last
+  return table.concat(list)
+end
+
+-- Sends parts of an open file; false if the peer has gone.
+local function send_parts(conn, file, parts, encoder, at_start)
+  for _, part in ipairs(parts) do
+    if part[1] > 0 or not at_start then file:seek("set", part[1]) end
+    at_start = false
+    if part.head and not conn:send(part.head) then return false end
+    if not send_piece_by_piece(conn, file, part[2] - part[1] + 1, encoder) then return false end
+  end
+  return not parts.last or conn:send(parts.last)
 end
 
 local function not_found(path)
@@ -135,7 +161,7 @@ local function send(conn, req, status, file, path, stat, content_type, lines, fl
   else
     lines = lines .. "Last-Modified: " .. date.format(modified) .. "\r\n"
   end
-  local first, last = nil, nil
+  local parts
   if status == 200 and (req.method == "GET" or req.method == "HEAD") then
     local other = judge(req, tag, modified)
     if other then
@@ -143,28 +169,36 @@ local function send(conn, req, status, file, path, stat, content_type, lines, fl
       return other, 0
     end
     lines = lines .. "Accept-Ranges: bytes\r\n"
-    first, last = range_of(req, size, tag, modified)
+    parts = ranges_of(req, size, tag, modified)
   end
-  if first == false then
+  if parts == false then
     conn:respond(416, "", nil, lines .. format("Content-Range: bytes */%d\r\n", size), flags)
     return 416, 0
   end
-  local length = size
-  if first then
-    status, length = 206, last - first + 1
-    lines = lines .. format("Content-Range: bytes %d-%d/%d\r\n", first, last, size)
-  end
   if content_type == nil then content_type = type_of(type_path) end
-  local policy, encoder = req[SETTINGS].compress, nil
-  if policy and status ~= 206 then
-    lines, encoder = compression.choose(policy, req, status, content_type, lines, size)
-    -- Ranges are of the file's bytes.
-    if encoder then lines = lines:gsub("Accept%-Ranges: bytes\r\n", "") end
+  local length, encoder = size, nil
+  if parts then
+    status = 206
+    if #parts > 1 then
+      content_type, length = add_heads(parts, size, content_type)
+    else
+      local first, last = parts[1][1], parts[1][2]
+      length = last - first + 1
+      lines = lines .. format("Content-Range: bytes %d-%d/%d\r\n", first, last, size)
+    end
+  else
+    parts = { { 0, size - 1 } }
+    local policy = req[SETTINGS].compress
+    if policy then
+      lines, encoder = compression.choose(policy, req, status, content_type, lines, size)
+      -- Ranges are of the file's bytes.
+      if encoder then lines = lines:gsub("Accept%-Ranges: bytes\r\n", "") end
+    end
   end
   if not file then
     local data = small_content(path, stat)
     if not data then return false end
-    if first then data = data:sub(first + 1, last + 1) end
+    if status == 206 then data = cut(data, parts) end
     if encoder then data = encoder:finish(data) end
     conn:respond(status, data, content_type, lines, flags)
     return status, #data
@@ -172,8 +206,7 @@ local function send(conn, req, status, file, path, stat, content_type, lines, fl
   local has_body = conn:start(status, not encoder and length or nil, content_type, lines, flags)
   local sent = 0
   if has_body and length > 0 then
-    if first or not path then file:seek("set", first or 0) end
-    if not send_piece_by_piece(conn, file, length, encoder) then
+    if not send_parts(conn, file, parts, encoder, path ~= nil) then
       conn:cut()
       return status, 0
     end

@@ -44,12 +44,17 @@ local function flag(options, name, fn)
   return value
 end
 
+local function printable(text)
+  return (text:gsub('[%c"\\\127-\255]', function(c) return format("\\x%02x", c:byte()) end))
+end
+
 -- A line on stderr, as most servers write it.
 local function log_line(record)
-  report.write(format('%s [%s] "%s %s HTTP/%s" %s %d %.6f %s', record.remote or "-",
-    os.date("!%Y-%m-%dT%H:%M:%SZ", record.time), record.method,
-    (record.target:gsub('[%c"\\\127-\255]', function(c) return format("\\x%02x", c:byte()) end)),
-    record.version, record.status or "-", record.bytes, record.duration, record.id))
+  local line = record.line
+    or format("%s %s HTTP/%s", record.method, record.target, record.version)
+  report.write(format('%s [%s] "%s" %s %d %.6f %s', record.remote or "-",
+    os.date("!%Y-%m-%dT%H:%M:%SZ", record.time), printable(line), record.status or "-",
+    record.bytes, record.duration, record.id or "-"))
 end
 
 local function access_log(value, fn)

@@ -628,8 +628,8 @@ test("ranges of a file", function()
   test.eq(range "bytes=-100", { 206, "0123456789", "bytes 0-9/10" })
   test.eq(range "bytes=10-", { 416, "", "bytes */10" })
   test.eq(range "bytes=-0", { 416, "", "bytes */10" })
-  for _, odd in ipairs { "bytes=4-2", "bytes=x", "bytes=-", "lines=0-1", "bytes=0-1,3-4",
-    "bytes" } do
+  for _, odd in ipairs { "bytes=4-2", "bytes=x", "bytes=-", "lines=0-1", "bytes",
+    "bytes=0-1,x", "bytes=0-1,4-2", "bytes=,", "bytes=0-1;3-4", ("bytes=" .. ("0-1,"):rep(33)) } do
     test.eq({ odd, unpack(range(odd)) }, { odd, 200, "0123456789" })
   end
   local _, _, head = ask()
@@ -638,6 +638,49 @@ test("ranges of a file", function()
   test.eq(range("bytes=0-1", "If-Range: " .. date .. "\r\n")[1], 206)
   test.eq(range("bytes=0-1", 'If-Range: "other"\r\n')[1], 200)
   test.eq(range("bytes=0-1", "If-Range: Sat, 01 Jan 2000 00:00:00 GMT\r\n")[1], 200)
+end)
+
+-- The parts of a multipart/byteranges body, each as "bytes a-b/size: content".
+local function byte_ranges_of(head, body)
+  local boundary = head:match "Content%-Type: multipart/byteranges; boundary=(%x+)\r\n"
+  test.eq(tonumber(head:match "Content%-Length: (%d+)"), #body)
+  test.eq(head:find "Content%-Range", nil)
+  local list = {}
+  local rest = "\r\n" .. body
+  local mark = "\r\n--" .. boundary
+  while true do
+    local _, last = rest:find(mark, 1, true)
+    rest = rest:sub(last + 1)
+    if rest == "--\r\n" then return list end
+    local content = rest:sub(1, rest:find(mark, 1, true) - 1)
+    local kind, range, data =
+      content:match "^\r\nContent%-Type: ([^\r]*)\r\nContent%-Range: ([^\r]*)\r\n\r\n(.*)$"
+    list[#list + 1] = kind .. " " .. range .. ": " .. data
+  end
+end
+
+test("several ranges of a file come as parts", function()
+  for _, filler in ipairs { 200, 200000 } do -- read at once, and piece by piece
+    local ask = serve_file("0123456789" .. ("x"):rep(filler) .. "abcdefghij")
+    local size = filler + 20
+    local function ranges(text)
+      local status, body, head = ask("Range: " .. text .. "\r\n")
+      test.eq(status, 206)
+      return byte_ranges_of(head, body)
+    end
+    local first = ("text/plain; charset=utf-8 bytes 0-2/%d: 012"):format(size)
+    local last = ("text/plain; charset=utf-8 bytes %d-%d/%d: ij"):format(size - 2, size - 1, size)
+    test.eq(ranges "bytes=0-2,-2", { first, last })
+    test.eq(ranges "bytes=-2 , ,0-2", { last, first })
+    test.eq(ranges("bytes=0-0,-2,2-2,1-1"), { first, last })
+    test.eq(ranges("bytes=0-2,99999999-,-2"), { first, last })
+    local status, body, head = ask "Range: bytes=0-2,1-4\r\n"
+    test.eq({ status, body, head:match "Content%-Range: ([^\r]*)" },
+      { 206, "01234", ("bytes 0-4/%d"):format(size) })
+    status, body, head = ask "Range: bytes=99999999-,99999999-\r\n"
+    test.eq({ status, body, head:match "Content%-Range: ([^\r]*)" },
+      { 416, "", ("bytes */%d"):format(size) })
+  end
 end)
 
 test("conditions on a file", function()

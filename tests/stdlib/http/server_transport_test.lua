@@ -224,6 +224,47 @@ test("an access log gets a record of each answer", function()
   test.eq({ records[1].path, records[1].user_agent, records[1].referer }, { "/", "me", "there" })
 end)
 
+test("the access log has what was refused, with what is known of it", function()
+  local records = {}
+  local server = start({
+    access_log = function(r) records[#records + 1] = r end,
+    max_header_bytes = 200, max_target_bytes = 100, header_timeout = 0.05,
+  }, function() return "hello" end)
+  local function send(bytes)
+    local peer = raw.connect(server.port):send(bytes)
+    peer:read_all()
+    peer:close()
+  end
+  send "GET / HTTP/1.1\r\n\r\n"
+  send "GET /a HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n"
+  send("GET /" .. ("x"):rep(300) .. " HTTP/1.1\r\n")
+  send("GET / HTTP/1.1\r\nHost: a\r\nX: " .. ("x"):rep(300))
+  send "GET / HTTP/3.0\r\n\r\n"
+  send "GET / HTTP/1.1\r\nHo"
+  local list = {}
+  for i, r in ipairs(records) do
+    test.eq({ r.remote, r.duration == 0 and r.line == nil }, { "127.0.0.1", false })
+    list[i] = ("%s %s %s %d %d"):format(r.method, r.target, r.version, r.status, r.bytes)
+  end
+  test.eq(list, {
+    "GET / 1.1 400 27", "GET /a 1.1 200 5", "nil nil nil 400 36",
+    "nil nil nil 414 30", "GET / 1.1 431 50", "GET / 3.0 505 71", "GET / 1.1 408 42",
+  })
+  test.eq({ records[3].line, #records[4].line }, { "nonsense", 164 })
+end)
+
+test("access_log=true writes refused requests too", function()
+  local result = test.script([[
+    local http, net = require "rille.http", require "rille.net"
+    local server = http.serve { access_log = true, handler = function() return "hello" end }
+    local c = net.connect { host = "127.0.0.1", port = server.port }
+    c:write 'NON"SENSE\1\r\n\r\n'
+    while c:read() do end
+    server:close()
+  ]])
+  test.matches(result.stderr, '^127.0.0.1 %[[^%]]+%] "NON\\x22SENSE\\x01" 400 36 0.000000 %-\n$')
+end)
+
 test("access_log=true writes lines to stderr, of which nobody can make two", function()
   local result = test.script([[
     local http, net = require "rille.http", require "rille.net"
