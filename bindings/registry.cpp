@@ -31,6 +31,7 @@ int luaopen_rille_core_udp(lua_State* L);
 #ifdef RILLE_HAS_WSLAY
 int luaopen_rille_core_websocket(lua_State* L);
 #endif
+int luaopen_rille_core_worker(lua_State* L);
 int luaopen_rille_core_worker_channel(lua_State* L);
 }
 
@@ -66,6 +67,7 @@ const BuiltinModule kBuiltinModules[] = {
 #ifdef RILLE_HAS_WSLAY
     {"rille.core.websocket", luaopen_rille_core_websocket},
 #endif
+    {"rille.core.worker", luaopen_rille_core_worker},
     {"rille.core.worker_channel", luaopen_rille_core_worker_channel},
     {nullptr, nullptr},
 };

@@ -188,6 +188,8 @@ Runtime::Impl::Impl(const Options& options) : limits(options) {
   }
   lua_pushlightuserdata(L, &exit_status);
   lua_setfield(L, LUA_REGISTRYINDEX, "rille.exit_status");
+  lua_pushlightuserdata(L, const_cast<Options*>(&limits.options()));
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.options");
   auto install = [](lua_State* l) {
     static_cast<Limits*>(lua_touserdata(l, 1))->install(l);
     return 0;
@@ -287,6 +289,13 @@ void Runtime::Impl::close() {
   pools.close();
   uv_run(&loop, UV_RUN_DEFAULT);
   uv_loop_close(&loop);
+}
+
+const Options& options_of(lua_State* L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "rille.options");
+  auto* options = static_cast<const Options*>(lua_touserdata(L, -1));
+  lua_pop(L, 1);
+  return *options;
 }
 
 Runtime::Runtime(Options options) : impl_(std::make_unique<Impl>(options)) {}

@@ -15,6 +15,8 @@ class Limits {
   Limits(const Limits&) = delete;
   Limits& operator=(const Limits&) = delete;
 
+  const Options& options() const { return options_; }
+
   // Makes the Lua state, with an allocator that keeps Options::memory_limit. Null without memory.
   lua_State* new_state();
 

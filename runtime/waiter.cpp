@@ -84,10 +84,16 @@ void abandon(rille_waiter* w) {
   if (w->abandoned) return;
   w->abandoned = true;
   if (w->scheduler) {
-    w->scheduler->count_attached(-1);
+    if (w->counted) w->scheduler->count_attached(-1);
     w->scheduler->count_abandoned(1);
   }
   if (w->on_cancel) std::exchange(w->on_cancel, nullptr)(w, w->data);
+}
+
+void count_wait(rille_waiter* w, bool yes) {
+  if (w->counted == yes || !w->scheduler || w->abandoned || w->push) return;
+  w->counted = yes;
+  w->scheduler->count_attached(yes ? 1 : -1);
 }
 
 void deliver_letters(Scheduler* s) {
@@ -150,7 +156,7 @@ int rille_park(lua_State* L, rille_waiter* w) {
 void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data) {
   if (w->scheduler) {
     rille::forget(w->scheduler, w);
-    if (!w->abandoned) w->scheduler->count_attached(-1);
+    if (!w->abandoned && w->counted) w->scheduler->count_attached(-1);
   }
   w->push = push;
   w->push_data = data;

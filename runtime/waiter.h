@@ -16,6 +16,7 @@ struct rille_waiter {
   rille_waiter* prev = nullptr;
   bool parked = false;
   bool abandoned = false;
+  bool counted = true;  // keeps the loop going
 
   ~rille_waiter();
 };

@@ -2,9 +2,20 @@
 // looks into, and the runtime's threads.
 #pragma once
 
+#include <rille/module.h>
+
 #include <lua.hpp>
 
 namespace rille {
+
+struct Options;
+
+// What the runtime that `L` belongs to was made with.
+const Options& options_of(lua_State* L);
+
+// Whether a wait keeps the program going: for waits that only another task of the same runtime can
+// end. By default they do. REQUIRES: prepared, and not completed; loop's thread.
+void count_wait(rille_waiter* w, bool yes);
 
 struct BuiltinModule {
   const char* name;  // null ends the table

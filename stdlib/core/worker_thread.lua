@@ -1,0 +1,26 @@
+--- The main task of a worker's thread: one job after another, until there will be none.
+local core = require "rille.core.worker"
+local codec = require "rille.core.worker_codec"
+local job = require "rille.core.worker_job"
+require "rille.async" -- what a job may need is there before the first one
+require "rille.worker.channel"
+
+local take, paths, modules, call = core.take, core.paths, core.modules, core.call
+local answer, is_cancelled = core.answer, core.is_cancelled
+
+local function start(fn, ...) return fn(...) end
+
+local function body()
+  local list = modules()
+  if list then codec.load(list) end
+  return start(call())
+end
+
+return function()
+  core.on_cancel(job.cancel)
+  while take() do
+    local path, cpath = paths()
+    if path then package.path, package.cpath = path, cpath end
+    job.run(body, answer, is_cancelled)
+  end
+end

@@ -1,0 +1,133 @@
+--- rille.worker: Lua functions on other threads, each with an interpreter and a loop of its own, or
+-- in other processes; and channels to them. Functions, arguments, results and errors are copied.
+local core = require "rille.core.worker"
+local check = require "rille.core.check"
+local errors = require "rille.errors"
+local Channel = require "rille.worker.channel"
+local threads = require "rille.worker.threads"
+local map = require("rille.async.gather").map
+local job = require "rille.core.worker_job"
+local sleep = require("rille.async").sleep
+
+local type = type
+
+local worker = { Channel = Channel }
+
+---@class WorkerPool
+local Pool = {}
+Pool.__index = Pool
+Pool.__name = "worker.Pool"
+
+local LARGEST = 1024
+local KNOWN = { size = true, kind = true }
+local MAP_OPTIONS = { limit = true }
+
+local function check_function(fn, position, name)
+  if type(fn) ~= "function" then
+    check.bad(position, name, "function expected, got " .. (fn == nil and "nil" or type(fn)))
+  end
+end
+
+--- Makes a pool of workers. They are started when they are needed.
+---@param options? table  `size` (how many at most; the number of cores, or RILLE_POOL_SIZE), `kind`
+-- ("thread" or "process")
+---@return WorkerPool
+-- Source: concurrent.futures' executors.
+function worker.Pool(options)
+  options = check.options(options, KNOWN, 1, "Pool")
+  local size = options.size
+  if size == nil then
+    size = core.default_size()
+  else
+    size = check.count(size, 1, "size", "Pool")
+    if size > LARGEST then
+      check.bad("size", "Pool", ("at most %d expected, got %s"):format(LARGEST, tostring(size)))
+    end
+  end
+  local kind = options.kind or "thread"
+  local workers
+  if kind == "thread" then
+    workers = threads(size)
+  elseif kind == "process" then
+    workers = require "rille.worker.processes" (size)
+  else
+    check.bad("kind", "Pool", ("'thread' or 'process' expected, got '%s'"):format(tostring(kind)))
+  end
+  return setmetatable({ _workers = workers, _size = size, _closed = false }, Pool)
+end
+
+local function check_open(self, name)
+  if self._closed then errors._raise("InvalidStateError", name .. ": the pool is closed") end
+end
+
+--- Calls `fn(...)` in one of the workers and waits for its end. The function may use what it can
+-- `require`, the worker's own globals, and upvalues that can be copied.
+---@async
+---@param fn function
+---@return ...  its results
+-- Errors: its own, with the worker's traceback; CopyError for what cannot be copied; WorkerError if
+-- the worker ends before the job; InvalidStateError if the pool is closed; Cancelled: the job is
+-- asked to stop, and nobody waits for it.
+-- Source: asyncio's loop.run_in_executor.
+function Pool:run(fn, ...)
+  check_function(fn, 1, "run")
+  check_open(self, "run")
+  return self._workers:run(fn, ...)
+end
+
+--- Calls `fn(item, index)` for each item of a list, as many at once as there are workers.
+---@async
+---@param list table
+---@param fn function
+---@param options? table  `limit`: how many at most are under way
+---@return table  the first results in the order of the list, with `n`
+-- Errors: the first one of a call, after the rest was cancelled.
+-- Source: concurrent.futures' Executor.map.
+function Pool:map(list, fn, options)
+  check.table(list, 1, "map")
+  check_function(fn, 2, "map")
+  options = check.options(options, MAP_OPTIONS, 3, "map")
+  -- Some more than there are workers, so that each finds the next when it is done.
+  local limit = options.limit == nil and 2 * self._size + 2
+    or check.count(options.limit, 1, "limit", "map")
+  check_open(self, "map")
+  local workers = self._workers
+  return map(list, function(item, index) return (workers:run(fn, item, index)) end,
+    { limit = limit })
+end
+
+--- Ends the pool: waits for the jobs that it was given, then for the workers. Twice is nothing.
+---@async
+function Pool:close()
+  if self._closed then return end
+  self._closed = true
+  self._workers:close()
+end
+
+--- How many workers it has at most.
+---@return integer
+function Pool:size() return self._size end
+
+local default
+
+--- Calls `fn(...)` on a thread of the default pool and waits for its end: see Pool:run.
+---@async
+---@param fn function
+---@return ...  its results
+-- Source: asyncio.to_thread.
+function worker.run(fn, ...)
+  check_function(fn, 1, "run")
+  default = default or threads(core.default_size())
+  return default:run(fn, ...)
+end
+
+--- In a job that goes on for long without waiting: raises its cancellation if there is one.
+---@async
+function worker.check()
+  if job.current and job.is_cancelled and job.is_cancelled() then
+    job.cancel()
+    sleep(0)
+  end
+end
+
+return worker

@@ -1,0 +1,252 @@
+--- Pools of threads: what runs where, waiting, cancelling, closing.
+local async = require "rille.async"
+local worker = require "rille.worker"
+local test = require "support.test"
+local cancel_everywhere = require "support.cancel_everywhere"
+
+local eq = test.eq
+
+local function nothing() end
+
+test("a job runs beside the loop", function()
+  local log = test.log()
+  local free = worker.Channel()
+  local job = async.spawn(worker.run, function() return free:recv() end)
+  async.sleep(0)
+  log "the loop goes on"
+  free:send "done"
+  log(job:await())
+  eq(log, { "the loop goes on", "done" })
+end)
+
+test("jobs run on several threads at once", function()
+  local pool = worker.Pool { size = 3 }
+  local met, go = worker.Channel(), worker.Channel()
+  local jobs = {}
+  for i = 1, 3 do
+    jobs[i] = async.spawn(pool.run, pool, function()
+      met:send(true)
+      return go:recv()
+    end)
+  end
+  for _ = 1, 3 do met:recv() end -- would hang if they came one after another
+  for i = 1, 3 do go:send(i) end
+  local sum = 0
+  for i = 1, 3 do sum = sum + jobs[i]:await() end
+  eq(sum, 6)
+  pool:close()
+end)
+
+test("a pool has no more workers than its size, and jobs come in order", function()
+  local pool = worker.Pool { size = 1 }
+  local order = worker.Channel()
+  local jobs = {}
+  for i = 1, 20 do jobs[i] = async.spawn(pool.run, pool, function(n) order:send(n) end, i) end
+  async.wait(jobs)
+  for i = 1, 20 do eq(order:recv(), i) end
+  pool:close()
+end)
+
+test("map gives the results in order, with n", function()
+  local pool = worker.Pool { size = 2 }
+  local r = pool:map({ 3, 1, 2 }, function(x, i) return x * 10 + i end)
+  eq(r, { 31, 12, 23, n = 3 })
+  eq(pool:map({}, nothing), { n = 0 })
+  local holes = pool:map({ 1, 2, 3 }, function(x) if x ~= 2 then return x end end, { limit = 1 })
+  eq(holes, { 1, nil, 3, n = 3 })
+  local many = {}
+  for i = 1, 500 do many[i] = i end
+  eq(pool:map(many, function(x) return x end).n, 500)
+  test.blames_caller("unknown option 'limt'", function() pool:map({}, nothing, { limt = 1 }) end)
+  pool:close()
+end)
+
+test("the first error of a map cancels the rest", function()
+  local pool = worker.Pool { size = 2 }
+  local started = worker.Channel()
+  local ok, e = pcall(pool.map, pool, { 1, 2, 3, 4, 5, 6, 7, 8 }, function(x)
+    started:send(x)
+    if x == 1 then error("first", 0) end
+    require("rille.async").sleep(1000)
+  end, { limit = 2 })
+  eq({ ok, e }, { false, "first" })
+  pool:close()
+  assert(started:size() <= 3, "the rest was started")
+end)
+
+test("a job may use async, and what it leaves behind is cancelled and cleaned up", function()
+  local events = worker.Channel()
+  eq(worker.run(function()
+    local a = require "rille.async"
+    a.spawn(a.finally, function() a.Event():wait() end, function() events:send "cleaned up" end)
+    local r = a.gather { function() a.sleep(0) return 1 end, function() return 2 end }
+    return r[1] + r[2]
+  end), 3)
+  eq(events:recv(), "cleaned up")
+end)
+
+test("a worker may use workers", function()
+  eq(worker.run(function()
+    local w = require "rille.worker"
+    return w.run(function(x) return w.run(function(y) return y + 1 end, x) end, 1)
+  end), 2)
+end)
+
+test("a job that nothing can wake fails with a DeadlockError", function()
+  local e = test.raises("DeadlockError", worker.run, function()
+    require("rille.async").Event():wait()
+  end)
+  test.contains(e.message, "job waits for an event")
+  eq(worker.run(function() return "the worker goes on" end), "the worker goes on")
+end)
+
+test("a cancelled waiter is freed at once, and its job stopped at its next wait", function()
+  local pool = worker.Pool { size = 1 }
+  local events = worker.Channel()
+  local waiter = async.spawn(pool.run, pool, function()
+    local a = require "rille.async"
+    a.finally(function()
+      events:send "begun"
+      a.sleep(1000)
+      events:send "goes on"
+    end, function() events:send "cleaned up" end)
+  end)
+  eq(events:recv(), "begun")
+  waiter:cancel()
+  async.sleep(0)
+  assert(waiter:cancelled())
+  eq(events:recv(), "cleaned up")
+  pool:close()
+end)
+
+test("a job that was not begun is never run if its waiter is cancelled", function()
+  local pool = worker.Pool { size = 1 }
+  local events, free = worker.Channel(), worker.Channel()
+  local first = async.spawn(pool.run, pool, function()
+    events:send "first"
+    free:recv()
+  end)
+  eq(events:recv(), "first")
+  local second = async.spawn(pool.run, pool, function() events:send "second" end)
+  async.sleep(0)
+  second:cancel()
+  free:send(true)
+  first:await()
+  pool:close()
+  eq(events:size(), 0)
+end)
+
+test("worker.check stops a job that never waits", function()
+  local begun = worker.Channel()
+  local pool = worker.Pool { size = 1 }
+  local waiter = async.spawn(pool.run, pool, function()
+    local check = require("rille.worker").check
+    begun:send(true)
+    while true do check() end
+  end)
+  begun:recv()
+  waiter:cancel()
+  eq(pool:run(function() return "free again" end), "free again")
+  pool:close()
+  worker.check() -- outside of a job it does nothing
+end)
+
+test("a job that swallows its cancellation does not disturb the next one", function()
+  local pool = worker.Pool { size = 1 }
+  local begun = worker.Channel()
+  local waiter = async.spawn(pool.run, pool, function()
+    local a = require "rille.async"
+    begun:send(true)
+    a.pcall(a.sleep, 1000)
+    return "late"
+  end)
+  begun:recv()
+  waiter:cancel()
+  for i = 1, 10 do eq(pool:run(function(x) return x end, i), i) end
+  pool:close()
+end)
+
+test("close waits for the work in progress, and for what stands in the queue", function()
+  local pool = worker.Pool { size = 1 }
+  local done = worker.Channel()
+  for i = 1, 5 do async.spawn(pool.run, pool, function() done:send(i) end) end
+  async.sleep(0)
+  pool:close()
+  eq(done:size(), 5)
+  local e = test.raises("InvalidStateError", pool.run, pool, nothing)
+  test.contains(e.message, "the pool is closed")
+  test.raises("InvalidStateError", pool.map, pool, { 1 }, nothing)
+  pool:close()
+end)
+
+test("a pool that was never used closes, and async.with closes one", function()
+  worker.Pool({ size = 2 }):close()
+  local pool = worker.Pool { size = 2 }
+  eq(async.with(pool, function(p) return p:run(function() return "in" end) end), "in")
+  test.raises("InvalidStateError", pool.run, pool, nothing)
+end)
+
+test("a pool that is dropped ends by itself", function()
+  local function use() return worker.Pool({ size = 2 }):run(function() return 1 end) end
+  for _ = 1, 5 do use() end
+  collectgarbage()
+  collectgarbage()
+end)
+
+test("process.exit in a worker ends only that worker", function()
+  local pool = worker.Pool { size = 1 }
+  local e = test.raises("WorkerError", pool.run, pool, function()
+    require("rille.process").exit(3)
+  end)
+  eq(e.code, 3)
+  eq(pool:run(function() return "another one" end), "another one")
+  pool:close()
+end)
+
+test("a task with a cancellation pending starts no job", function()
+  local ran = worker.Channel()
+  local t = async.spawn(function()
+    async.current_task():cancel()
+    worker.run(function() ran:send(true) end)
+  end)
+  async.wait { t }
+  assert(t:cancelled())
+  worker.run(nothing)
+  eq(ran:size(), 0)
+end)
+
+test("a timeout frees who waits for a worker", function()
+  test.raises("TimeoutError", async.timeout, 0.01, function()
+    worker.run(function() require("rille.async").sleep(1000) end)
+  end)
+end)
+
+test("a hundred tasks share a pool", function()
+  local pool = worker.Pool { size = 4 }
+  local tasks = {}
+  for i = 1, 100 do
+    tasks[i] = function()
+      local sum = 0
+      for j = 1, 20 do sum = sum + pool:run(function(a, b) return a * b end, i, j) end
+      return sum
+    end
+  end
+  local r = async.gather(tasks)
+  for i = 1, 100 do eq(r[i], i * 210) end
+  pool:close()
+end)
+
+test("nothing is lost when any wait is cancelled", function()
+  local pool = worker.Pool { size = 2 }
+  cancel_everywhere {
+    patience = 50,
+    body = function()
+      async.gather {
+        function() pool:run(function() require("rille.async").sleep(0) end) end,
+        function() pool:map({ 1, 2, 3 }, function(x) return x end) end,
+      }
+    end,
+    check = function() assert(pool:run(function() return true end)) end,
+  }
+  pool:close()
+end)
