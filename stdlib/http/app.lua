@@ -7,11 +7,13 @@ local request = require "rille.http.request"
 local router = require "rille.http.router"
 local server = require "rille.http.server"
 local options_of = require "rille.http.server_options"
+local lifecycle = require "rille.http.lifecycle"
+local routes = require "rille.http.routes"
 
 local xpcall = require("rille.core.protect").xpcall
 local keep_trace, rethrow = task.keep_trace, task.rethrow
-local rawget, rawset, setmetatable, type, pairs, ipairs, tostring, next =
-  rawget, rawset, setmetatable, type, pairs, ipairs, tostring, next
+local rawget, rawset, setmetatable, type, pairs, ipairs, tostring, next, unpack =
+  rawget, rawset, setmetatable, type, pairs, ipairs, tostring, next, unpack
 local format = string.format
 local response_of, response_of_error = answer.response_of, answer.response_of_error
 local CONNECTION = request.CONNECTION
@@ -37,7 +39,7 @@ function meta.__index(app, key)
   if method ~= nil then return method end
   -- What it has not itself, the application has in which it is mounted.
   for _, outer in ipairs(rawget(app, STATE).outers) do
-    local value = outer[key]
+    local value = outer.app[key]
     if value ~= nil and App[key] == nil then return value end
   end
   return nil
@@ -53,25 +55,44 @@ end
 
 -- ---- routes -------------------------------------------------------------------------------------
 
-local ROUTE = { max_body_bytes = true, max_collect_bytes = true }
+-- What is wrong with a parameter that stands in a prefix too.
+local function check_names(app, names, position, name)
+  for _, outer in ipairs(rawget(app, STATE).outers) do
+    for _, other in ipairs(outer.names) do
+      for i = 1, #names do
+        if names[i] == other then
+          check.bad(position, name, format("the parameter '%s' stands in the prefix %s as well",
+            other, outer.prefix))
+        end
+      end
+    end
+    check_names(outer.app, names, position, name)
+  end
+end
 
 local function add(app, pattern, handler, methods, options, name, known)
   local state = state_of(app, name)
   pattern = check.string(pattern, 1, name)
   check.callable(handler, 2, name)
-  options = check.options(options, known or ROUTE, 3, name)
-  local route = { handler = handler }
-  if options.max_body_bytes ~= nil then
-    route.max_body = options_of.limit(options.max_body_bytes, nil, "max_body_bytes", name)
+  options = check.options(options, known or routes.KNOWN, 3, name)
+  local ok, names = pcall(router.names, pattern)
+  if not ok then check.bad(1, name, names) end
+  check_names(app, names, 1, name)
+  local route = routes.new(handler, options, name)
+  if route.params then
+    local there = {}
+    for _, parameter in ipairs(names) do there[parameter] = true end
+    for _, parameter in ipairs(route.params.names) do
+      if not there[parameter] then
+        check.bad("params", name, format("'%s' does not stand in '%s'", parameter, pattern))
+      end
+    end
   end
-  if options.max_collect_bytes ~= nil then
-    route.max_collect = options_of.limit(options.max_collect_bytes, nil, "max_collect_bytes", name)
-    if route.max_collect == 0 then route.max_collect = math.huge end
-  end
-  route.is_plain = not route.max_body and not route.max_collect
-  state.routes[#state.routes + 1] = route
-  local ok, e = pcall(state.router.add, state.router, pattern, methods, route)
+  route.methods = methods
+  local e
+  ok, e = pcall(state.router.add, state.router, pattern, methods, route)
   if not ok then check.bad(1, name, e) end
+  state.routes[#state.routes + 1] = route
   return app
 end
 
@@ -82,14 +103,16 @@ for _, name in ipairs { "get", "post", "put", "patch", "delete" } do
   -- rest, whatever the order in which they are added. GET answers HEAD too.
   ---@param pattern string
   ---@param handler fun(req: Request)
-  ---@param options? table  `max_body_bytes`, `max_collect_bytes`: the route's own
+  ---@param options? table  `max_body_bytes`, `max_collect_bytes`: the route's own; `request`: the
+  -- shape of its JSON, which `req:json()` then looks for, `params` and `query`: names and shapes of
+  -- its parameters (http.shape); and for the OpenAPI document `summary`, `description`, `tags`,
+  -- `operation_id`, `deprecated`, `response` (a shape), `responses` (status to shape or text),
+  -- `hidden` to leave it out
   ---@return App  itself
   App[name] = function(self, pattern, handler, options)
     return add(self, pattern, handler, methods, options, name)
   end
 end
-
-local ROUTE_OF_METHODS = { methods = true, max_body_bytes = true, max_collect_bytes = true }
 
 --- Adds a route for several methods, or for all that have none of their own.
 ---@param pattern string
@@ -109,7 +132,8 @@ function App:route(pattern, handler, options)
     end
     if #methods == 0 then check.bad("methods", "route", "an empty list") end
   end
-  return add(self, pattern, handler, methods, options, "route", ROUTE_OF_METHODS)
+  return add(self, pattern, handler, methods, options, "route",
+    routes.KNOWN_WITH_METHODS)
 end
 
 --- Serves the files of a folder: GET and HEAD, with ranges and conditions. Links are followed as
@@ -123,7 +147,7 @@ end
 function App:static(prefix, dir, options)
   local handler = require "rille.http.static"(prefix, dir, options)
   local pattern = prefix:gsub("/$", "") .. "/{path...}"
-  return add(self, pattern, handler, { "GET" }, nil, "static")
+  return add(self, pattern, handler, { "GET" }, { hidden = true }, "static")
 end
 
 --- Adds a route for WebSockets.
@@ -139,7 +163,7 @@ function App:websocket(pattern, handler, options)
   local side = require "rille.websocket.server"
   local settings = side.options(options, "websocket")
   return add(self, pattern, function(req) return side.handle(req, handler, settings) end, { "GET" },
-    nil, "websocket")
+    { hidden = true }, "websocket")
 end
 
 --- Puts another application at a prefix: its routes stand below it, its middleware runs for it, and
@@ -155,15 +179,34 @@ function App:mount(prefix, inner)
   local function reaches(app)
     if app == self then return true end
     for _, mounted in ipairs(rawget(app, STATE).mounted) do
-      if reaches(mounted) then return true end
+      if reaches(mounted.app) then return true end
     end
     return false
   end
   if reaches(inner) then check.bad(2, "mount", "it would stand in itself") end
-  local ok, e = pcall(state.router.mount, state.router, prefix, inner)
+  local ok, names = pcall(router.names, prefix)
+  if not ok then check.bad(1, "mount", names) end
+  check_names(self, names, 1, "mount")
+  local function check_inner(app)
+    for _, route in ipairs(rawget(app, STATE).routes) do
+      for _, name in ipairs(route.names) do
+        for _, other in ipairs(names) do
+          if name == other then
+            check.bad(1, "mount", format("the parameter '%s' stands in %s as well", name,
+              route.pattern))
+          end
+        end
+      end
+    end
+    for _, mounted in ipairs(rawget(app, STATE).mounted) do check_inner(mounted.app) end
+  end
+  check_inner(inner)
+  local e
+  ok, e = pcall(state.router.mount, state.router, prefix, inner)
   if not ok then check.bad(1, "mount", e) end
-  state.mounted[#state.mounted + 1] = inner
-  inner_state.outers[#inner_state.outers + 1] = self
+  prefix = prefix:gsub("/$", "")
+  state.mounted[#state.mounted + 1] = { app = inner, prefix = prefix, names = names }
+  inner_state.outers[#inner_state.outers + 1] = { app = self, prefix = prefix, names = names }
   return self
 end
 
@@ -179,11 +222,20 @@ local function allow_header(allowed)
   return table.concat(names, ", ")
 end
 
-local function no_route(req, allowed)
-  if next(allowed) == nil then
-    if req.method == "OPTIONS" and req.target == "*" then return 204 end
-    return 404
+-- Of all routes of an application.
+local function add_methods(app, allowed)
+  local state = rawget(app, STATE)
+  for _, route in ipairs(state.routes) do
+    for _, method in ipairs(route.methods) do
+      if method ~= "*" then allowed[method] = true end
+    end
   end
+  for _, mounted in ipairs(state.mounted) do add_methods(mounted.app, allowed) end
+  return allowed
+end
+
+local function no_route(req, allowed)
+  if next(allowed) == nil then return 404 end
   local headers = { Allow = allow_header(allowed) }
   if req.method == "OPTIONS" then return 204, "", headers end
   return 405, nil, headers
@@ -198,9 +250,22 @@ local function apply_limits(req, route)
   if not conn:limit_body(most) then request.fail(413, "body too large") end
 end
 
+local function apply_shapes(req, route)
+  if route.request then rawset(req, "_shape", route.request) end
+  if route.query then rawset(req, "_query_shape", route.query) end
+  if route.params then
+    local params = req.params
+    local values = routes.parameters(route.params, function(name) return { params[name] } end)
+    for name, value in pairs(values) do params[name] = value end
+  end
+end
+
 local function call(req, route)
   local settings = req[request.SETTINGS]
-  if settings.limits_vary or not route.is_plain then apply_limits(req, route) end
+  if settings.limits_vary or not route.is_plain then
+    apply_limits(req, route)
+    apply_shapes(req, route)
+  end
   return route.handler(req)
 end
 
@@ -221,12 +286,15 @@ local function dispatch(app, req)
     local route = state.router:exact(req.raw_path, req.method)
     if route then return call(req, route) end
     -- "*" stands for the server, and for no path.
-    if req.raw_path == "*" then return no_route(req, {}) end
+    if req.raw_path == "*" then
+      return no_route(req, req.method == "OPTIONS" and add_methods(app, { OPTIONS = true }) or {})
+    end
     segments = router.split(req.raw_path)
     rawset(req, "_segments", segments)
     rawset(req, "_at", 1)
   end
-  local allowed = {}
+  -- Of the application in which this one is mounted, if it has routes for this path too.
+  local allowed = rawget(req, "_allowed") or {}
   local found, kind, at, values = state.router:match(segments, rawget(req, "_at"), req.method,
     allowed)
   if not found then return no_route(req, allowed) end
@@ -235,6 +303,7 @@ local function dispatch(app, req)
   if kind == "route" then return call(req, found) end
   -- "/api" is as good as "/api/" for what is mounted there.
   if at > #segments then segments[at] = "" end
+  rawset(req, "_allowed", allowed)
   return enter(found.what, req)
 end
 
@@ -256,7 +325,12 @@ end
 
 -- Runs the middleware around the routes; built anew when there is more of it.
 local function build_chain(app, list)
-  local chain = function(req) return responded(xpcall(dispatch_within, keep_trace, app, req)) end
+  local function after(req, ...)
+    -- It may have been an inner application's.
+    rawset(req, "app", app)
+    return responded(...)
+  end
+  local chain = function(req) return after(req, xpcall(dispatch_within, keep_trace, app, req)) end
   for i = #list, 1, -1 do
     local middleware, inner = list[i], chain
     chain = function(req)
@@ -314,45 +388,6 @@ function App:cleanup_ctx(factory)
   return self
 end
 
-local function start(app, entered)
-  local state = rawget(app, STATE)
-  for _, factory in ipairs(state.contexts) do
-    local context = factory(app)
-    if context.enter then context:enter() end
-    entered[#entered + 1] = context
-  end
-  for _, fn in ipairs(state.on_startup) do fn(app) end
-  for _, inner in ipairs(state.mounted) do start(inner, entered) end
-end
-
--- Calls them all; the first error is raised in the end.
-local function call_all(list, fn)
-  local failed, first = false, nil
-  for i = 1, #list do
-    local ok, e = xpcall(fn, keep_trace, list[i])
-    if not ok and not failed then failed, first = true, e end
-  end
-  if failed then rethrow(first) end
-end
-
-local function shut_down(app)
-  local state = rawget(app, STATE)
-  call_all(state.on_shutdown, function(fn) fn(app) end)
-  call_all(state.mounted, shut_down)
-end
-
-local function leave_all(entered)
-  local list = {}
-  for i = #entered, 1, -1 do list[#list + 1] = entered[i] end
-  call_all(list, function(context)
-    if context.exit then
-      context:exit()
-    else
-      context:close()
-    end
-  end)
-end
-
 -- Whether a route has a limit of its own, and the largest; 0 is none.
 local function largest_limit(app, largest)
   local state, vary = rawget(app, STATE), false
@@ -363,9 +398,9 @@ local function largest_limit(app, largest)
   for _, route in ipairs(state.routes) do
     if route.max_body then note(route.max_body) end
   end
-  for _, inner in ipairs(state.mounted) do
+  for _, mounted in ipairs(state.mounted) do
     local inner_vary
-    largest, inner_vary = largest_limit(inner, largest)
+    largest, inner_vary = largest_limit(mounted.app, largest)
     vary = vary or inner_vary
   end
   return largest, vary
@@ -390,38 +425,61 @@ function App:serve(options)
   settings.max_body_bytes, settings.limits_vary = largest_limit(self, settings.max_body_bytes)
   local entered = {}
   return server.start(settings, {
-    startup = function() start(self, entered) end,
-    shutdown = function() shut_down(self) end,
-    cleanup = function() leave_all(entered) end,
+    startup = function() lifecycle.start(state_of, self, entered) end,
+    shutdown = function() lifecycle.shut_down(state_of, self) end,
+    cleanup = function() lifecycle.leave(entered) end,
   }, "serve")
 end
-
-local clients = 0
 
 --- Begins the application and gives a session that speaks to it, without a port: URLs are paths.
 -- Closing the session ends the application.
 ---@async
----@param options? table  those of http.Session
----@return Session
+---@param options? table  those of http.Session that are about requests
+---@return Session  which also has `websocket(path [, options])`: see websocket.connect
 -- Errors: as `serve`.
 function App:test_client(options)
   state_of(self, "test_client")
-  clients = clients + 1
-  -- A socket that stands in no folder, and that nobody comes upon by chance.
-  local path = format("@rille-test-%d-%s-%d", os.time(), tostring({}):sub(-8), clients)
-  local given = { base_url = "http://test/", path = path }
-  for name, value in pairs(check.options(options, { headers = true, timeout = true, limit = true,
-    cookies = true, auth = true, redirects = true, max_body = true }, 1, "test_client")) do
-    given[name] = value
+  return require "rille.http.test_client"(self, options)
+end
+
+-- ---- the document -------------------------------------------------------------------------------
+
+-- Calls visit(prefix, names of its parameters, route) for all routes, the outer ones first.
+local function visit_routes(app, prefix, names, visit)
+  local state = rawget(app, STATE)
+  for _, route in ipairs(state.routes) do visit(prefix, names, route) end
+  for _, mounted in ipairs(state.mounted) do
+    local all = { unpack(names) }
+    for _, name in ipairs(mounted.names) do all[#all + 1] = name end
+    visit_routes(mounted.app, prefix .. mounted.prefix, all, visit)
   end
-  local session = require("rille.http.session").new(given)
-  local own = self:serve { path = path }
-  local close = session.close
-  function session.close(it)
-    close(it)
-    own:close(0)
+end
+
+--- The OpenAPI document of the routes, with those of mounted applications; WebSockets, files and
+-- routes with the option `hidden` are left out.
+---@param options? table  `title` ("API"), `version` ("1.0.0"), `description`, `servers` (URLs);
+-- `path`: where to serve it, true for "/openapi.json"; it is made when somebody asks, of the routes
+-- that there are then
+---@return table  OpenAPI 3.1
+function App:openapi(options)
+  state_of(self, "openapi")
+  local openapi = require "rille.http.openapi"
+  local info, path = openapi.options(options, "openapi")
+  local function document()
+    return openapi.document(function(visit) visit_routes(self, "", {}, visit) end, info)
   end
-  return session
+  if path then
+    local text, count
+    add(self, path, function()
+      local n = 0
+      visit_routes(self, "", {}, function() n = n + 1 end)
+      if n ~= count then
+        text, count = require("rille.json").encode(document(), { sort_keys = true }), n
+      end
+      return 200, text, { ["Content-Type"] = "application/json" }
+    end, { "GET" }, { hidden = true }, "openapi")
+  end
+  return document()
 end
 
 function meta.__tostring() return "App" end

@@ -17,4 +17,5 @@ return {
   response = response.response,
   redirect = response.redirect,
   abort = response.abort,
+  shape = require "rille.http.shape",
 }

@@ -94,21 +94,43 @@ function Request:text() return self:body() end
 
 --- The value that the body holds as JSON.
 ---@async
----@param shape? string|table|function  what it has to look like: the name of a type ("string",
--- "number", "integer", "boolean", "object", "list", "any"; with "?" there may be nothing), `{ shape
--- }` for a list, `{ name = shape }` for an object, or a function that gives true, or false and what
--- is wrong
+---@param shape? any  what it has to look like: the name of a type ("string", "number", "integer",
+-- "boolean", "object", "list", "any"; with "?" there may be nothing), `{ shape }` for a list,
+-- `{ name = shape }` for an object, a function that gives true, or false and what is wrong, or what
+-- http.shape makes; by default the `request` of the route
 -- Errors: HTTPError (400) if it is none, (422) with a list of what is wrong if it has another
 -- shape; those of body().
 function Request:json(shape)
   local json = require "rille.json"
   local ok, value = pcall(json.decode, self:body())
   if ok then
+    if shape == nil then shape = rawget(self, "_shape") end
     if shape == nil then return value end
     return require("rille.http.schema").check(shape, value)
   end
   if not errors.is(value, "JSONError") then error(value, 0) end
   return fail(400, value.message, "Bad Request: " .. value.message .. "\n")
+end
+
+--- The parameters of the query, as the shapes of their names say: numbers and booleans are made of
+-- text, lists of all values of a name.
+---@param shapes? table  name to shape, see http.shape; by default the `query` of the route
+---@return table
+-- Errors: HTTPError (422) with a list of what is wrong.
+function Request:parameters(shapes)
+  local shape = rawget(self, "_query_shape")
+  if shapes ~= nil then
+    local ok
+    ok, shape = pcall(require("rille.http.shape").compile, shapes)
+    if ok and not shape.fields then ok, shape = false, "a table of names and shapes expected" end
+    if not ok then require("rille.core.check").bad(1, "parameters", shape) end
+  end
+  if not shape then
+    require("rille.core.check").bad(1, "parameters", "shapes expected: the route has no `query`")
+  end
+  local query = self.query
+  return require("rille.http.routes").parameters(shape,
+    function(name) return query:get_all(name) end)
 end
 
 -- ---- in pieces ----------------------------------------------------------------------------------

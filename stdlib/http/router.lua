@@ -56,6 +56,12 @@ local function parse(pattern)
   return segments, names, rest
 end
 
+--- The names of the parameters of a pattern. Raises a string if it is none.
+function M.names(pattern)
+  local _, names = parse(pattern)
+  return names
+end
+
 -- ---- the tree -----------------------------------------------------------------------------------
 
 local function new_node()
