@@ -57,13 +57,13 @@ local function serve_stream(self, entry)
       rethrow(e)
     end
   end
+  if self._closing then return end -- and so is the stream
   if tls and self._settings.http2 and require("rille.tls.binding").info(stream).alpn == "h2" then
     return serve_http2(self, entry, stream)
   end
   local conn = self._core:open(stream)
   entry.link = conn
   self._entries[conn] = entry
-  if self._closing then conn:drain() end
   local is_http2 = serve_connection(self._settings, conn)
   if is_http2 then
     self._entries[conn] = nil

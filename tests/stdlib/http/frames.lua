@@ -88,10 +88,10 @@ function frames.connect(port, settings)
     input = "", kept = {} }, Peer)
   test.defer(function() self.socket:close() end)
   if settings ~= false then
-    self.socket:write(frames.PREFACE)
     local all = { 1, 0 }
     for _, n in ipairs(settings or {}) do all[#all + 1] = n end
-    self:settings(all)
+    -- A server that closes at once shows when something is read.
+    pcall(function() self:bytes(frames.PREFACE):settings(all) end)
   end
   return self
 end

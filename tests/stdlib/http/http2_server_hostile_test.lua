@@ -1,4 +1,4 @@
--- What a server of HTTP/2 answers to clients that mean it no good: the very frames, the very answer.
+-- What a server of HTTP/2 answers to clients that mean it no good: frame by frame, word by word.
 local async, test = require "rille.async", require "support.test"
 local raw = require "stdlib.http.raw"
 local frames = require "stdlib.http.frames"

@@ -1,0 +1,206 @@
+-- The server of HTTP/2 opposite other programs: curl, nghttp, h2load, Python's h2.
+local async, test = require "rille.async", require "support.test"
+local http = require "rille.http"
+local raw = require "stdlib.http.raw"
+local tls = require "support.tls"
+
+if not pcall(require, "rille.core.http2") then
+  print "# skipped: this build has no HTTP/2"
+  return
+end
+
+local function peer_test(command, name, fn)
+  if os.execute("command -v " .. command .. " > /dev/null 2>&1") == 0 then return test(name, fn) end
+  print("# skipped: " .. command .. " is not there: " .. name)
+end
+
+-- The Python that has a module: mostly the system's own, which need not be the first one.
+local function python_test(module, name, fn)
+  for _, python in ipairs { "python3", "/usr/bin/python3" } do
+    if os.execute(python .. " -c 'import " .. module .. "' > /dev/null 2>&1") == 0 then
+      return test(name, function() fn(python) end)
+    end
+  end
+  print("# skipped: Python's " .. module .. " is not there: " .. name)
+end
+
+local TEXT = ("0123456789abcdef"):rep(20000)
+
+local function make_app(dir)
+  local app = http.App()
+  app:get("/hello", function(req) return "hello " .. req.version end)
+  app:post("/echo", function(req) return req:body() end)
+  app:post("/count", function(req)
+    local size = 0
+    for chunk in req:chunks() do size = size + #chunk end
+    return tostring(size)
+  end)
+  app:post("/upload", function(req)
+    local log = {}
+    for part in req:multipart() do
+      log[#log + 1] = part.filename and part.filename .. "=" .. part:save(dir .. "/uploaded")
+        or part.name .. ":" .. part:text()
+    end
+    return table.concat(log, " ")
+  end)
+  app:get("/stream", function()
+    local n = 0
+    return http.response { trailers = { ["X-Sum"] = "1" }, stream = function()
+      n = n + 1
+      async.sleep(0)
+      return n <= 100 and TEXT:sub(1, 3200) or nil
+    end }
+  end)
+  app:get("/events", function()
+    local n = 0
+    return http.response { sse = function()
+      n = n + 1
+      return n <= 3 and { data = n, id = n } or nil
+    end }
+  end)
+  app:get("/set", function() return http.response { body = "" }:set_cookie("a", "1") end)
+  app:get("/cookies", function(req) return req.cookies.a end)
+  app:static("/files", dir)
+  return app
+end
+
+local function start(options)
+  local dir = test.tmpdir()
+  test.write(dir .. "/f.txt", TEXT)
+  local server = make_app(dir):serve(options or {})
+  test.defer(function() server:close(0) end)
+  local scheme = server._tls and "https" or "http"
+  return scheme .. "://127.0.0.1:" .. (server.port or 0), dir, server
+end
+
+local function run(command, base, dir)
+  local output, status = raw.run("cd " .. dir .. " && " .. command:gsub("@@", base))
+  test.eq(status, 0, output)
+  return output
+end
+
+peer_test("curl", "curl by prior knowledge: uploads, ranges, HEAD, expectations", function()
+  local base, dir = start { max_body_bytes = 0, compress = true, max_collect_bytes = 10 ^ 7 }
+  local function curl(arguments)
+    return run("curl -sS --http2-prior-knowledge " .. arguments, base, dir)
+  end
+  test.eq(curl "-w ' %{http_version} %{http_code}' @@/hello", "hello 2.0 2 200")
+  test.eq(curl "-F a=b -F 'file=@f.txt;filename=\"x y.txt\"' @@/upload", "a:b x y.txt=320000")
+  test.eq(test.read(dir .. "/uploaded") == TEXT, true)
+  test.eq(curl "-T f.txt -X POST @@/count", "320000")
+  test.eq(curl "-T - -X POST @@/count < f.txt", "320000")
+  test.eq(curl "-H 'Expect: 100-continue' --data-binary @f.txt @@/count", "320000")
+  test.eq(curl "--data-binary @f.txt @@/echo" == TEXT, true)
+  test.eq(curl "@@/files/f.txt" == TEXT, true)
+  test.eq(curl "-r 5-9 @@/files/f.txt", "56789")
+  test.eq(curl "-z 'Tue, 01 Jan 2036 00:00:00 GMT' -w '%{http_code}' @@/files/f.txt", "304")
+  test.contains(curl "-I @@/files/f.txt", "content-length: 320000")
+  for _, coding in ipairs { "gzip", "br", "zstd", "deflate" } do
+    local features = curl "-V"
+    if coding == "gzip" or coding == "deflate" or features:find(coding, 1, true) then
+      test.eq(curl("-H 'Accept-Encoding: " .. coding .. "' --compressed @@/files/f.txt") == TEXT,
+        true, coding)
+    end
+  end
+  test.eq(curl "@@/stream" == TEXT, true)
+  test.contains(curl "-i @@/stream", "x-sum: 1")
+  test.contains(curl "@@/events", "id: 2\ndata: 2\n\n")
+  test.eq(curl "-c jar @@/set && curl -sS --http2-prior-knowledge -b jar @@/cookies", "1")
+end)
+
+peer_test("curl", "curl over TLS: ALPN chooses what the client and the server like",
+  function()
+    local base, dir = start { tls = tls.server_options() }
+    local function version(arguments)
+      return run("curl -sSk -o body -w '%{http_version}' " .. arguments .. " @@/hello && cat body",
+        base, dir)
+    end
+    test.eq(version "", "2hello 2.0")
+    test.eq(version "--http2", "2hello 2.0")
+    test.eq(version "--http1.1", "1.1hello 1.1")
+    test.eq(version "--no-alpn", "1.1hello 1.1")
+    base, dir = start { tls = tls.server_options(), http2 = false }
+    test.eq(version "--http2", "1.1hello 1.1")
+    base, dir = start { tls = tls.server_options { alpn = { "http/1.1" } } }
+    test.eq(version "--http2", "1.1hello 1.1")
+    base, dir = start { tls = tls.server_options { alpn = { "h2" } } }
+    test.eq(version "--http2", "2hello 2.0")
+    base, dir = start { tls = tls.server_options() }
+    test.eq(run("curl -sSk --http2 --data-binary @f.txt @@/count", base, dir), "320000")
+    test.eq(run("curl -sSk --http2 @@/stream", base, dir) == TEXT, true)
+  end)
+
+peer_test("curl", "curl over a Unix socket", function()
+  local dir = test.tmpdir()
+  local server = http.serve { path = dir .. "/s", handler = function(req) return req.version end }
+  test.defer(function() server:close(0) end)
+  test.eq(run("curl -sS --http2-prior-knowledge --unix-socket s http://a/", "", dir), "2.0")
+end)
+
+peer_test("nghttp", "nghttp: many requests, an upload, trailers, padding", function()
+  local base, dir = start { max_body_bytes = 0 }
+  test.eq(run("nghttp -m 20 @@/hello", base, dir), ("hello 2.0"):rep(20))
+  test.eq(run("nghttp -b 100 -d f.txt @@/count", base, dir), "320000")
+  test.contains(run("nghttp -nv @@/stream", base, dir), "x-sum: 1")
+  test.eq(#run("nghttp -w 10 -W 10 @@/files/f.txt", base, dir), #TEXT)
+end)
+
+peer_test("h2load", "h2load: a thousand streams at once, none fails, nothing stays open", function()
+  local base, dir, server = start()
+  local before = raw.open_files()
+  local out = run("h2load -n 5000 -c 10 -m 100 @@/hello", base, dir)
+  test.contains(out, "5000 succeeded, 0 failed, 0 errored, 0 timeout")
+  out = run("h2load -n 200 -c 4 -m 10 @@/files/f.txt", base, dir)
+  test.contains(out, "200 succeeded, 0 failed, 0 errored, 0 timeout")
+  out = run("h2load -n 200 -c 4 -m 10 -d f.txt @@/count", base, dir)
+  test.contains(out, "200 succeeded, 0 failed, 0 errored, 0 timeout")
+  raw.open_files(before)
+  server:close()
+end)
+
+python_test("h2", "Python's h2: a thousand streams at once on ten connections", function(python)
+  local go, waiting = async.Event(), 0
+  local server = http.serve { handler = function(req)
+    waiting = waiting + 1
+    if waiting == 1000 then go:set() end
+    go:wait()
+    return req:body()
+  end }
+  test.defer(function() server:close(0) end)
+  local dir = test.tmpdir()
+  test.write(dir .. "/client.py", [[
+import socket, sys
+import h2.connection, h2.events
+
+socks = []
+for c in range(10):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    h = h2.connection.H2Connection()
+    h.initiate_connection()
+    s.sendall(h.data_to_send())
+    socks.append((s, h))
+for s, h in socks:
+    for i in range(100):
+        sid = h.get_next_available_stream_id()
+        h.send_headers(sid, [(":method", "POST"), (":path", "/"), (":scheme", "http"),
+                             (":authority", "a")])
+        h.send_data(sid, b"body %d" % sid, end_stream=True)
+    s.sendall(h.data_to_send())
+good = 0
+for s, h in socks:
+    bodies, ended = {}, 0
+    while ended < 100:
+        data = s.recv(65536)
+        assert data, "closed"
+        for e in h.receive_data(data):
+            if isinstance(e, h2.events.DataReceived):
+                bodies[e.stream_id] = bodies.get(e.stream_id, b"") + e.data
+            elif isinstance(e, h2.events.StreamEnded):
+                ended += 1
+                good += bodies[e.stream_id] == b"body %d" % e.stream_id
+        s.sendall(h.data_to_send())
+    s.close()
+print(good)
+]])
+  test.eq(run(python .. " client.py " .. server.port, "", dir), "1000\n")
+end)
