@@ -6,8 +6,6 @@ local M = {}
 
 -- Who asks for more parts than that gets the whole.
 local MOST = 32
--- The head of a part takes about as much.
-local OVERHEAD = 80
 
 -- One part, as first and last byte; false if the file has none of it; nil if it is malformed.
 local function read_one(text, size)
@@ -26,12 +24,12 @@ end
 
 local function has_overlaps(sorted)
   for i = 2, #sorted do
-    if sorted[i][1] <= sorted[i - 1][2] + OVERHEAD then return true end
+    if sorted[i][1] <= sorted[i - 1][2] + 1 then return true end
   end
   return false
 end
 
--- Parts that overlap, or have hardly anything between them, become one: nobody gets a byte twice.
+-- Parts that overlap, or have nothing between them, become one: nobody gets a byte twice.
 local function coalesce(list)
   local sorted = {}
   for i, range in ipairs(list) do sorted[i] = range end
@@ -40,7 +38,7 @@ local function coalesce(list)
   local merged = { sorted[1] }
   for i = 2, #sorted do
     local last, range = merged[#merged], sorted[i]
-    if range[1] <= last[2] + OVERHEAD then
+    if range[1] <= last[2] + 1 then
       last[2] = max(last[2], range[2])
     else
       merged[#merged + 1] = range
