@@ -9,8 +9,8 @@ namespace rille::fuzz {
 
 namespace {
 
-constexpr std::array<std::string_view, 5> kLuaTargets = {"http1_client", "http1_server", "json",
-                                                         "multipart", "websocket"};
+constexpr std::array<std::string_view, 6> kLuaTargets = {
+    "http1_client", "http1_server", "http2_server", "json", "multipart", "websocket"};
 
 }  // namespace
 
