@@ -87,8 +87,16 @@ bool Request::field(std::string_view name, std::string_view value) {
     return true;
   }
   if (!count_field(name.size() + value.size())) return true;
-  if (!special_field(name, value)) return false;
-  return true;
+  if (head_.empty()) begin_head();
+  return special_field(name, value);
+}
+
+// The pseudo-header fields are there, which come first.
+void Request::begin_head() {
+  constexpr std::size_t kUsual = 256;
+  head_.reserve(std::max(kUsual, method_.size() + path_.size() + authority_.size() + 32));
+  head_.append(method_).append(" ").append(path_).append(" HTTP/2.0\r\n");
+  if (!authority_.empty()) head_.append("host: ").append(authority_).append("\r\n");
 }
 
 // Fields that we look at; the others are kept as they are.
@@ -99,8 +107,8 @@ bool Request::special_field(std::string_view name, std::string_view value) {
         // RFC 9113, section 8.3.1: whoever says it twice says it in the same way.
         if (has_host_) return false;
         has_host_ = true;
-        if (authority_.empty()) authority_.assign(value);
-        return equals_in_any_case(authority_, value);
+        if (!authority_.empty()) return equals_in_any_case(authority_, value);
+        authority_.assign(value);
       }
       break;
     case 6:
@@ -189,14 +197,9 @@ bool Request::head(bool ends) {
     ++c->requests_;
     return true;
   }
-  std::string first;
-  first.reserve(method_.size() + path_.size() + authority_.size() + cookie_.size() + head_.size() +
-                40);
-  first.append(method_).append(" ").append(path_).append(" HTTP/2.0\r\nhost: ");
-  first.append(authority_).append("\r\n").append(head_);
-  if (!cookie_.empty()) first.append("cookie: ").append(cookie_).append("\r\n");
-  first.append("\r\n");
-  head_ = std::move(first);
+  if (head_.empty()) begin_head();
+  if (!cookie_.empty()) head_.append("cookie: ").append(cookie_).append("\r\n");
+  head_.append("\r\n");
   c->ready(this);
   return true;
 }
@@ -342,20 +345,20 @@ int Request::push_chunk(lua_State* L) {
 
 // ---- the response -------------------------------------------------------------------------------
 
-void Request::append_head(const http1::ResponseHead& head, int flags) {
+void Request::append_head(Fields* to, const http1::ResponseHead& head, int flags) const {
   char number[24];
-  response_.clear();
+  to->clear();
   if (head.status == 200) {
-    response_.add(":status", "200");
+    to->add(":status", "200");
   } else {
-    response_.add(":status", digits(number, head.status));
+    to->add(":status", digits(number, head.status));
   }
-  if (!head.content_type.empty()) response_.add("content-type", head.content_type);
+  if (!head.content_type.empty()) to->add("content-type", head.content_type);
   if (http1::may_have_body(head.status) && head.framing == http1::ResponseHead::kLength) {
-    response_.add("content-length", digits(number, head.length));
+    to->add("content-length", digits(number, head.length));
   }
-  if (!(flags & http1::Connection::kNoDate)) response_.add_lines(server_->date.text());
-  response_.add_lines(head.fields);
+  if (!(flags & http1::Connection::kNoDate)) to->add_lines(server_->date.text());
+  to->add_lines(head.fields);
 }
 
 void Request::queue(std::string_view data) {
@@ -390,9 +393,10 @@ int Request::respond(lua_State* L, const http1::ResponseHead& given, std::string
   http1::ResponseHead head = given;
   head.length = body.size();
   answered_ = begun_ = true;
-  append_head(head, flags);
+  Fields* fields = &server_->fields;
+  append_head(fields, head, flags);
   bool has_body = http1::may_have_body(head.status) && !is_head_request_ && !body.empty();
-  session()->respond(this, &response_, !has_body);
+  session()->respond(this, fields, !has_body);
   body_point_.wake();
   if (has_body) {
     queue(body);
@@ -409,7 +413,7 @@ bool Request::start(const http1::ResponseHead& head, int flags) {
   has_length_left_ = head.framing == http1::ResponseHead::kLength;
   left_ = head.length;
   closes_ = (flags & http1::Connection::kClose) != 0;
-  append_head(head, flags);
+  append_head(&response_, head, flags);
   return sends_body_;
 }
 

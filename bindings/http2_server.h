@@ -19,6 +19,7 @@ struct Server {
 
   http1::ServerOptions options;
   http1::DateField date;
+  Fields fields;  // for putting a head together
   bool is_stopped = false;
 };
 
@@ -67,6 +68,7 @@ class Request final : public Exchange {
  private:
   friend class Connection;
 
+  void begin_head();
   bool special_field(std::string_view name, std::string_view value);
   bool trailer(std::string_view name, std::string_view value);
   bool count_field(std::size_t size);
@@ -76,7 +78,7 @@ class Request final : public Exchange {
   bool is_body_known(std::size_t most) const;
   void expect_body(std::uint64_t ms);
   void give_back();
-  void append_head(const http1::ResponseHead& head, int flags);
+  void append_head(Fields* to, const http1::ResponseHead& head, int flags) const;
   void queue(std::string_view data);
   int wait_until_sent(lua_State* L);
   int push_fault(lua_State* L, std::size_t most);

@@ -17,7 +17,7 @@ local getmetatable, setmetatable, type, rawget, rawset = getmetatable, setmetata
   rawset
 local traceback = debug.traceback
 local Request, ANSWERED, TEXT = request.meta, request.ANSWERED, answer.TEXT
-local SETTINGS = request.SETTINGS
+local CONNECTION, SETTINGS = request.CONNECTION, request.SETTINGS
 local resolve = answer.resolve
 
 local M = {}
@@ -190,9 +190,15 @@ local function handle_slowly(settings, conn, req)
   end
 end
 
---- Answers one request of HTTP/2, whose stream `conn` is.
-function M.answer(settings, conn, head)
-  local req = setmetatable({ conn, head, settings, false }, Request)
+--- A request whose connection `conn` is, or with HTTP/2 its stream.
+---@param head string  its first line and fields
+function M.request(settings, conn, head)
+  return setmetatable({ conn, head, settings, false }, Request)
+end
+
+--- Answers one request of HTTP/2.
+function M.answer(req)
+  local conn, settings = req[CONNECTION], req[SETTINGS]
   if settings.is_simple then
     local ok, a, b, c = xpcall(settings.handler, note_traceback, req)
     if ok and b == nil and type(a) == "string" then

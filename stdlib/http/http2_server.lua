@@ -4,11 +4,12 @@ local http2 = require "rille.core.http2"
 local task = require "rille.core.task"
 local report = require "rille.core.report"
 local errors = require "rille.errors"
-local answer = require("rille.http.connection").answer
+local connection = require "rille.http.connection"
 
 local xpcall = require("rille.core.protect").xpcall
 local shielded = require("rille.async.cleanup").shielded
 local keep_trace, rethrow, spawn_for = task.keep_trace, task.rethrow, task.spawn_for
+local new_request, answer = connection.request, connection.answer
 local setmetatable, pairs, next = setmetatable, pairs, next
 
 -- Streams that a client takes back leave their tasks behind, which may take their time to end. With
@@ -65,7 +66,7 @@ local function take_all(self, settings, conn)
   while true do
     local stream, head = conn:next()
     if stream then
-      local child = spawn_for(self, answer, settings, stream, head)
+      local child = spawn_for(self, answer, new_request(settings, stream, head))
       self.streams[child] = stream
       self.count = self.count + 1
       if self.count >= MOST_TASKS then self:wait_for_fewer(MOST_TASKS) end
