@@ -281,7 +281,8 @@ int ClientExchange::push(lua_State* L) {
   lua_pushnil(L);
   switch (want_) {
     case Want::kContinue:
-      lua_pushboolean(L, !has_head_);
+      // One that begins with its answer may still read all of it.
+      lua_pushboolean(L, !has_head_ || (status_ < 300 && !is_over()));
       return 2;
     case Want::kHead:
       push_head(L);

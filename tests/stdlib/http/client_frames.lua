@@ -27,6 +27,8 @@ local function number(text, first, last)
   return n
 end
 
+M.number = number
+
 --- The bytes of a frame.
 function M.frame(type, flags, id, payload)
   payload = payload or ""
@@ -88,14 +90,20 @@ function Peer:reset(id, code) return self:send("RST_STREAM", 0, id, be(code, 4))
 
 function Peer:go_away(last, code) return self:send("GOAWAY", 0, 0, be(last, 4) .. be(code, 4)) end
 
+-- Nil at the end. What a cancelled read has got is there for the next one.
+local function take(self, n)
+  local ok, bytes = pcall(self.stream.read_exactly, self.stream, n)
+  if ok then return bytes end
+  if async.is_cancelled(bytes) then error(bytes, 0) end
+end
+
 --- The next frame; settings are acknowledged on the way. Nil at the end.
 function Peer:read()
-  local ok, head = pcall(self.stream.read_exactly, self.stream, 9)
-  if not ok then return nil end
-  local size = number(head, 1, 3)
-  local payload
-  ok, payload = pcall(self.stream.read_exactly, self.stream, size)
-  if not ok then return nil end
+  local head = self.begun or take(self, 9)
+  self.begun = head
+  local payload = head and take(self, number(head, 1, 3))
+  if not payload then return nil end
+  self.begun = nil
   local f = { type = TYPES[head:byte(4)], flags = head:byte(5), id = number(head, 6, 9),
     payload = payload }
   if f.type == "RST_STREAM" then f.code = number(payload, 1, 4) end

@@ -1,8 +1,8 @@
--- The client's HTTP/2: opposite nghttpd and node, and a server that says whatever it is told to.
+-- The client's HTTP/2: opposite nghttpd and our own server.
 local async, test = require "rille.async", require "support.test"
 local http, net, process = require "rille.http", require "rille.net", require "rille.process"
 local tls = require "support.tls"
-local frames = require "stdlib.http.client_frames"
+local raw = require "stdlib.http.raw"
 
 local function has(command)
   return os.execute("command -v " .. command .. " > /dev/null 2>&1") == 0
@@ -121,169 +121,159 @@ peer_test("nghttpd", "nghttpd: a cancelled request leaves the connection to othe
   test.eq(tostring(s), "Session: 0 connections in use, 1 idle")
 end)
 
--- ---- the shapes of responses --------------------------------------------------------------------
+-- ---- our own server, and ways to it -------------------------------------------------------------
 
--- A server that handles the first connection with `fn(peer)`, answers "again" on others.
-local function serve(fn, settings)
-  return frames.serve(function(peer)
-    if peer.number == 1 then return fn(peer) end
-    for id in peer.request, peer do peer:answer(id, "again") end
-  end, settings)
+local function own_server(options)
+  options.handler = options.handler or function(req)
+    return 200, req:body(), { ["X-Version"] = req.version, ["X-Seen"] = req.headers["x-a"] or "" }
+  end
+  local server = http.serve(options)
+  test.defer(function() server:close(0) end)
+  return server
 end
 
-test("a response has cookies, repeated fields, trailers, interim ones before it", function()
-  local base = frames.serve(function(peer)
-    for id in peer.request, peer do
-      peer:head(id, 4, "103", { "link", "x" }):head(id, 4, "100")
-      peer:head(id, 4, "207", { "set-cookie", "a=1", "set-cookie", "b=2", "x", "1", "x", "2" })
-      peer:send("DATA", 0, id, "hel"):send("DATA", 0, id, "lo")
-      peer:send("HEADERS", 5, id, frames.block { "checksum", "1" })
-    end
-  end)
-  local s = session()
-  local response = s:get(base .. "/p?q")
-  test.eq({ response.status, response.reason, response.version, response:text(), response.ok },
-    { 207, "Multi-Status", "2.0", "hello", true })
-  test.eq({ response.headers.X, response.cookies }, { "1, 2", { a = "1", b = "2" } })
-  test.eq(response.headers:get_all "set-cookie", { "a=1", "b=2" })
-  response = s:get(base, { stream = true })
-  test.eq({ response.status, response:bytes() }, { 207, "hello" })
-  test.eq(tostring(s), "Session: 0 connections in use, 1 idle")
+test("HTTP/2 is the default where a server of https chooses it, and can be left out", function()
+  local server = own_server { tls = tls.server_options() }
+  local url = ("https://localhost:%d/"):format(server.port)
+  local trust = { ca = tls.ca.path }
+  for _, case in ipairs {
+    { {}, "2.0" }, { { http2 = true }, "2.0" }, { { http2 = "prior" }, "2.0" },
+    { { http2 = false }, "1.1" },
+  } do
+    case[1].tls = trust
+    local s = http.Session(case[1])
+    local response = s:post(url, { body = "text", headers = { ["X-A"] = "b" } })
+    test.eq({ response.version, response.headers["x-version"], response:text(),
+      response.headers["x-seen"] }, { case[2], case[2], "text", "b" })
+    s:close()
+  end
+  test.eq(http.get(url, { tls = trust }).version, "2.0")
+  local only = own_server { tls = tls.server_options { alpn = { "http/1.1" } }, http2 = false }
+  local s = session { tls = trust, http2 = true }
+  local list = {}
+  for i = 1, 5 do list[i] = ("https://localhost:%d/%d"):format(only.port, i) end
+  local got = async.map(list, function(u) return s:get(u).version end)
+  for i = 1, 5 do test.eq(got[i], "1.1") end
 end)
 
-test("redirects go on over the same connection, cookies too", function()
-  local got = {}
-  local base, connections = frames.serve(function(peer)
-    for _ = 1, 2 do
-      local f = peer:wait_for "HEADERS"
-      got[#got + 1] = f.payload
-      if #got == 1 then
-        peer:head(f.id, 5, "302", { "location", "/there", "set-cookie", "k=v" })
-      else
-        peer:answer(f.id, "arrived")
+test("http goes by HTTP/1.1 unless the script knows better", function()
+  local server = own_server {}
+  local url = ("http://127.0.0.1:%d/"):format(server.port)
+  test.eq(http.get(url).version, "1.1")
+  test.eq(session({ http2 = true }):get(url).version, "1.1")
+  test.eq(session():get(url).version, "2.0")
+  local path = test.tmpdir() .. "/s"
+  own_server { path = path }
+  local s = session { path = path }
+  test.eq({ s:get("http://name/").version, s:get("http://name/x").version }, { "2.0", "2.0" })
+end)
+
+test("through the tunnel of a proxy HTTP/2 is chosen too", function()
+  local server = own_server { tls = tls.server_options() }
+  local asked = {}
+  local proxy = net.listen { port = 0 }
+  local task = async.spawn(proxy.serve, proxy, function(stream)
+    asked[#asked + 1] = stream:read_until("\r\n\r\n"):match "^[^\r]+"
+    local to = net.connect { host = "127.0.0.1", port = server.port }
+    stream:write "HTTP/1.1 200 Here\r\n\r\n"
+    async.group(function(g)
+      g:spawn(function()
+        for bytes in function() return to:read() end do stream:write(bytes) end
+        stream:close()
+      end)
+      for bytes in function() return stream:read() end do to:write(bytes) end
+      to:close()
+    end)
+  end)
+  local s = session { tls = { ca = tls.ca.path }, http2 = true,
+    proxy = "http://127.0.0.1:" .. proxy:address().port }
+  for i = 1, 3 do
+    test.eq(s:get(("https://localhost:%d/%d"):format(server.port, i)).version, "2.0")
+  end
+  test.eq(asked, { ("CONNECT localhost:%d HTTP/1.1"):format(server.port) })
+  s:close()
+  proxy:close(0)
+  pcall(task.await, task)
+end)
+
+test("bodies stream both ways, with a handler that answers while it reads", function()
+  local server = own_server { handler = function(req)
+    return http.response { stream = req:chunks() }
+  end, max_body_bytes = 0 }
+  local url = ("http://127.0.0.1:%d/"):format(server.port)
+  local s = session()
+  local n = 0
+  local function body()
+    n = n + 1
+    async.sleep(0)
+    if n <= 500 then return ("x"):rep(10000) end
+  end
+  test.eq(#s:post(url, { body = body }):bytes(), 5000000)
+end)
+
+-- Cancels what `make` starts at its wait number `n`; false once it has no more of them.
+local function cancel_at(n, turns, make)
+  local probe = require "rille.core.probe"
+  local victim
+  local waits = 0
+  probe.on_wait(function(task)
+    if task ~= victim then return end
+    waits = waits + 1
+    if waits ~= n then return end
+    local function cancel(left)
+      if left > 0 then return async.call_soon(cancel, left - 1) end
+      victim:cancel "here"
+    end
+    cancel(turns)
+  end)
+  victim = async.spawn(make)
+  async.wait { victim }
+  probe.on_wait(nil)
+  if not victim:cancelled() then victim:await() end
+  return waits >= n
+end
+
+test("what is cancelled wherever it waits leaves nothing behind", { limit = 20 }, function()
+  local server = own_server { max_body_bytes = 0, handler = function(req)
+    if req.path == "/slow" then async.sleep(0.001) end
+    local size = 0
+    for piece in req:chunks() do size = size + #piece end
+    return BIG:sub(1, size)
+  end }
+  local url = ("http://127.0.0.1:%d"):format(server.port)
+  local before = raw.open_files()
+  local s
+  local ways = {
+    function() test.eq(s:get(url .. "/slow").status, 200) end,
+    function() -- a connection of its own
+      async.with(http.Session { http2 = "prior" }, function(own) own:get(url) end)
+    end,
+    function()
+      local n = 0
+      s:post(url, { body = function()
+        n = n + 1
+        async.sleep(0)
+        if n <= 4 then return ("x"):rep(50000) end
+      end })
+    end,
+    function()
+      for _ in s:post(url, { body = ("x"):rep(300000), stream = true }):chunks() do
+        async.sleep(0)
       end
-    end
-    peer:read()
-  end)
-  local s = session()
-  local response = s:get(base .. "/here")
-  test.eq({ response:text(), response.url, #response.history, connections() },
-    { "arrived", base .. "/there", 1, 1 })
-  test.eq(s.cookies:get "k", "v")
-end)
-
-local bad = {
-  { "malformed response", function(p, id) p:send("HEADERS", 5, id, frames.block { "a", "b" }) end },
-  { "malformed response", function(p, id) p:head(id, 5, "200", { "A", "b" }) end },
-  { "malformed response", function(p, id) p:head(id, 5, "200", { "a", "b\r\nc" }) end },
-  { "malformed response", function(p, id) p:head(id, 5, "200", { "connection", "close" }) end },
-  { "malformed response", function(p, id) p:head(id, 5, "20x") end },
-  { "malformed response", function(p, id) p:head(id, 4, "200", { "content-length", "9" })
-    p:send("DATA", 1, id, "short") end },
-  { "malformed response", function(p, id) p:head(id, 4, "101") end },
-  { "header too large", function(p, id)
-    local list = {}
-    for i = 1, 80 do
-      list[2 * i - 1], list[2 * i] = "x-" .. i, ("y"):rep(1000)
-    end
-    local block = frames.block { ":status", "200", unpack(list) }
-    p:send("HEADERS", 1, id, block:sub(1, 16000))
-    for at = 16001, #block, 16000 do
-      p:send("CONTINUATION", at + 16000 > #block and 4 or 0, id, block:sub(at, at + 15999))
-    end
-  end },
-  { "too many header fields", function(p, id)
-    local list = {}
-    for i = 1, 1100 do list[2 * i - 1], list[2 * i] = "a", "" end
-    p:head(id, 5, "200", list)
-  end },
-  { "too many interim responses", function(p, id)
-    for _ = 1, 101 do p:head(id, 4, "103") end
-  end },
-  { "the server reset the stream: INTERNAL_ERROR", function(p, id) p:reset(id, 2) end },
-  { "the server reset the stream: ENHANCE_YOUR_CALM", function(p, id)
-    p:head(id, 4, "200"):reset(id, 11)
-  end },
-  { "the connection was closed in the middle of the response", function(p, id)
-    p:head(id, 4, "200"):send("DATA", 0, id, "x"):reset(id, 0)
-  end },
-}
-
-test("a bad response is an HTTPError that says how, and the connection goes on", function()
-  for _, case in ipairs(bad) do
-    local message, misbehave = case[1], case[2]
-    local base, connections = frames.serve(function(peer)
-      misbehave(peer, peer:request())
-      for id in peer.request, peer do peer:answer(id, "well") end
-    end)
-    local s = session()
-    local e = test.raises("HTTPError", s.get, s, base .. "/x")
-    test.eq({ e.message, e.url }, { message .. ": GET " .. base .. "/x", base .. "/x" })
-    test.eq({ s:get(base):text(), connections() }, { "well", 1 }, message)
-  end
-end)
-
-local broken = {
-  function(p) p:bytes "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" end,
-  function(p) p:bytes(("\0"):rep(1000)) end,
-  function(p) p:send("DATA", 0, 0, "x") end,
-  function(p)
-    p:send("PUSH_PROMISE", 4, 1, frames.be(2, 4) .. frames.block { ":method", "GET" })
-  end,
-  function(p) p:send("HEADERS", 5, 1, "\255\255\255\255\255\255") end,
-  function(p) p:send("HEADERS", 5, 7, frames.block { ":status", "200" }) end,
-  function(p) p:send("WINDOW_UPDATE", 0, 0, frames.be(0, 4)) end,
-  function(p)
-    for _ = 1, 3 do p:send("WINDOW_UPDATE", 0, 0, frames.be(0x7fffffff, 4)) end
-  end,
-  function(p) p:settings { 4, 0xffffffff } end,
-  function(p) p:send("RST_STREAM", 0, 9, frames.be(0, 4)) end,
-  function(p) p:send("CONTINUATION", 4, 1, "") end,
-  function(p) p:head(1, 4):send("DATA", 0, 1, ("x"):rep(20000)) end,
-}
-
-test("a server that breaks the rules of the connection ends it", function()
-  for i, misbehave in ipairs(broken) do
-    local base = serve(function(peer)
-      peer:request()
-      misbehave(peer)
-      while peer:read() do end
-    end)
-    local s = session()
-    local e = test.raises("HTTPError", s.get, s, base)
-    test.eq(e.message, "the server broke the rules of HTTP/2: GET " .. base .. "/", "case " .. i)
-    test.eq(s:get(base):text(), "again")
-  end
-end)
-
-test("frames that cost a server nothing are not taken without end", function()
-  local floods = {
-    frames.frame("PING", 0, 0, "12345678"), frames.frame("SETTINGS", 0, 0, ""),
-    frames.frame("DATA", 0, 1, ""),
+    end,
+    function() s:post(url, { body = "x", headers = { Expect = "100-continue" } }) end,
+    function() async.map({ 1, 2, 3 }, function() s:get(url .. "/slow") end) end,
   }
-  for _, frame in ipairs(floods) do
-    local base = serve(function(peer)
-      peer:head(peer:request(), 4)
-      for _ = 1, 100 do peer:bytes(frame:rep(100)) end
-      while peer:read() do end
-    end)
-    local s = session()
-    local e = test.raises("HTTPError", s.get, s, base)
-    test.contains(e.message, "too many frames that say nothing")
-    test.eq(s:get(base):text(), "again")
+  for _, way in ipairs(ways) do
+    for turns = 0, 3 do
+      s = http.Session { http2 = "prior" }
+      local n = 1
+      while n < 200 and cancel_at(n, turns, way) do n = n + 1 end
+      assert(n > 1)
+      test.eq(s:get(url).status, 200)
+      test.contains(tostring(s), "Session: 0 connections in use")
+      s:close()
+    end
   end
-end)
-
-test("a body over max_body is given up, and its stream with it", function()
-  local code
-  local base = frames.serve(function(peer)
-    local id = peer:request()
-    peer:head(id, 4):send("DATA", 0, id, ("x"):rep(60)):send("DATA", 0, id, ("x"):rep(60))
-    code = peer:wait_for("RST_STREAM").code
-    peer:answer(peer:request(), "well")
-    peer:read()
-  end)
-  local s = session { max_body = 100 }
-  test.contains(test.raises("HTTPError", s.get, s, base).message, "body too large")
-  test.eq({ s:get(base):text(), code }, { "well", 8 })
+  raw.open_files(before)
 end)
