@@ -42,6 +42,22 @@ function Stream:close()
   if type(source) ~= "function" and source.close then source:close() end
 end
 
+--- How many bytes a file still has; nil for what is none, or has no end of its own (a FIFO).
+---@async
+---@param file string|File  a path or an open file
+---@return integer?
+-- Errors: OSError.
+function M.size_of(file)
+  if type(file) == "string" then
+    local stat = require("rille.fs").stat(file)
+    return stat.type == "file" and stat.size or nil
+  end
+  local meta = getmetatable(file)
+  if type(file) ~= "table" or type(meta) ~= "table" or meta.__name ~= "File" then return nil end
+  local stat = file:stat()
+  return stat.type == "file" and math.max(0, stat.size - file:seek()) or nil
+end
+
 local function is_source(value)
   if check.is_callable(value) then return true end
   local t = type(value)
@@ -54,7 +70,8 @@ end
 
 local KINDS = { "body", "json", "form", "multipart" }
 
---- The body that some options ask for: `data` or `stream`, and `content_type`; nil for none.
+--- The body that some options ask for: `data` or `stream`, and `content_type`; nil for none. A
+-- stream may have `measure()`, which gives its length or nil.
 ---@param options table
 ---@param name string  of the function, for its errors
 function M.read(options, name)
@@ -85,14 +102,22 @@ function M.read(options, name)
     check.bad("body", name, "string, function or something with chunks() expected, got "
       .. type(value))
   end
-  return { stream = stream(value) }
+  return { stream = stream(value), measure = function() return M.size_of(value) end }
+end
+
+--- Finds out the length of a stream where that is possible, so that it need not go in chunks.
+---@async
+function M.measure(body)
+  if body and body.measure and body.length == nil and not body.stream.begun then
+    body.length = body.measure() or false
+  end
 end
 
 --- Makes it ready to be sent once more; false where that is impossible.
 function M.rewind(body)
   if not body or body.data then return true end
   if body.again then
-    body.stream = body.again()
+    body.stream, body.length = body.again(), nil
     return true
   end
   return not body.stream.begun

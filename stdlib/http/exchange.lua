@@ -49,7 +49,9 @@ local function standard_fields(state)
     ["Accept-Encoding"] = encodings.accepted, ["Content-Type"] = body and body.content_type,
     Authorization = state.authorization,
   }
-  if body and body.stream then
+  if body and body.stream and body.length then
+    defaults["Content-Length"] = ("%.0f"):format(body.length)
+  elseif body and body.stream then
     defaults["Transfer-Encoding"] = "chunked"
   elseif body or WITH_BODY[state.method] then
     defaults["Content-Length"] = tostring(body and #body.data or 0)
@@ -85,7 +87,7 @@ end
 function M.write_head(state)
   local defaults, own = standard_fields(state), {}
   local names = {}
-  state.length, state.expects = nil, false
+  state.length, state.expects = state.body and state.body.length or nil, false
   for _, field in ipairs(state.headers) do
     local key, value, lower = field[1], field[2], field[3]
     if LENGTH[lower] then
@@ -180,6 +182,7 @@ local read_in_time = M.read_in_time
 -- The response's head, the fields to look at, and, where it is read at once, the body.
 local function exchange(state, connection)
   state.phase = "total"
+  bodies.measure(state.body)
   local head = state.head or M.write_head(state)
   local body = state.body
   local at_once = body and body.data and not state.expects

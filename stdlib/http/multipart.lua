@@ -111,6 +111,18 @@ function Stream:close()
   if file then file:close() end
 end
 
+-- The bytes of all entries; nil if one of them has no length.
+local function measure(list)
+  local size_of, size = require("rille.http.body").size_of, 0
+  for _, entry in ipairs(list) do
+    local n = type(entry) == "string" and #entry or type(entry) == "table"
+      and size_of(entry.path or entry.file)
+    if not n then return nil end
+    size = size + n
+  end
+  return size
+end
+
 --- Reads the option `multipart`: a list of parts, `{ name =, data = | file =, filename =,
 -- content_type = }`, or a map from names to data or to such tables. `file` is a path or a File.
 ---@param value table
@@ -139,6 +151,7 @@ function M.read(value, name)
   if plain then return { data = table.concat(list), content_type = content_type } end
   return {
     stream = stream(list), content_type = content_type,
+    measure = function() return measure(list) end,
     again = replayable and function() return stream(list) end or nil,
   }
 end

@@ -791,3 +791,35 @@ test("a proxy that refuses a tunnel is an HTTPError", function()
   test.contains(seen, "CONNECT far.test:443 HTTP/1.1\r\nHost: far.test:443\r\n")
   assert(errors.is(e, "HTTPError"))
 end)
+
+test("a file as the body goes with its length, in a form too", function()
+  local fs = require "rille.fs"
+  local path = test.tmpdir() .. "/f"
+  fs.write_file(path, ("0123456789"):rep(20000))
+  local heads = {}
+  local base = serve(function(r)
+    heads[#heads + 1] = r.head
+    if r.head:find "Transfer%-Encoding" then
+      return answer(r.stream:read_until "\r\n0\r\n\r\n")
+    end
+    return answer(r.body)
+  end)
+  local s = session()
+  async.with(fs.open(path, "rb"), function(file)
+    file:read(5)
+    local response = s:put(base, { body = file })
+    test.eq({ #response:bytes(), response:text():sub(1, 5) }, { 199995, "56789" })
+    test.contains(heads[1], "Content-Length: 199995\r\n")
+  end)
+  local parts = { { name = "a", data = "1" }, { name = "f", file = path } }
+  test.contains(s:post(base, { multipart = parts }):text(), ("0123456789"):rep(20000))
+  test.eq({ heads[2]:find "Content%-Length: %d+\r\n" ~= nil, heads[2]:find "Transfer%-Enc" },
+    { true, nil })
+  async.with(fs.open(path, "rb"), function(file)
+    parts[2].file = file
+    test.contains(s:post(base, { multipart = parts }):text(), ("0123456789"):rep(20000))
+  end)
+  test.contains(heads[3], "Content-Length: ")
+  local e = test.raises("OSError", s.post, s, base, { multipart = { f = { file = path .. "x" } } })
+  test.eq({ e.code, e.url }, { "ENOENT", base .. "/" })
+end)
