@@ -1,68 +1,70 @@
--- A message to all clients at once, each sent by a task of its own: a dead client costs only
--- itself.
--- From "Async Python Patterns" (WebSocket Server). There one dead client fails the message for all,
--- and the server is never run; the clients are simulated, here too, until there are WebSockets.
--- Sleeps are ten times shorter. The lines show two clients of which the second dies.
+-- A WebSocket server that sends each message to all its clients: a dead client costs only itself.
+-- From "Async Python Patterns" (WebSocket Server). There the clients are simulated, one that is
+-- dead fails the message for all, and the server is never run. Here clients talk to it over the
+-- loopback network; the second one dies without a word.
 local async = require "rille.async"
-
-local Client = {}
-Client.__index = Client
-
-local function new_client(id)
-  return setmetatable({ id = id, alive = true, incoming = async.Queue() }, Client)
-end
-
-function Client:send(message)
-  if not self.alive then error("connection lost", 0) end
-  print(("Sending to %s: %s"):format(self.id, message))
-  async.sleep(0.001)
-end
+local http = require "rille.http"
+local websocket = require "rille.websocket"
 
 local clients = {} -- in the order in which they came
+local changed = async.Condition()
 
 local function register(client)
   table.insert(clients, client)
   print(("Client %s connected"):format(client.id))
+  changed:with(changed.notify_all, changed)
 end
 
 local function unregister(client)
   for i, other in ipairs(clients) do
-    if other == client then
-      table.remove(clients, i)
-      print(("Client %s disconnected"):format(client.id))
-    end
+    if other == client then table.remove(clients, i) end
   end
+  print(("Client %s disconnected"):format(client.id))
+  changed:with(changed.notify_all, changed)
+end
+
+local function wait_for_clients(n)
+  changed:with(function()
+    changed:wait_for(function() return #clients == n end)
+  end)
 end
 
 local function broadcast(message)
-  local dead = {}
-  async.map(clients, function(client)
-    if not pcall(client.send, client, message) then dead[#dead + 1] = client end
-  end)
-  for _, client in ipairs(dead) do unregister(client) end
+  local sockets = {}
+  for i, client in ipairs(clients) do
+    print(("Sending to %s: %s"):format(client.id, message))
+    sockets[i] = client.socket
+  end
+  websocket.broadcast(sockets, message) -- waits for nobody
 end
 
-local function handle_client(client)
+local app = http.App()
+app:websocket("/chat/{id}", function(ws, req)
+  local client = { id = req.params.id, socket = ws }
   register(client)
   async.finally(function()
-    for message in client.incoming:iter() do broadcast(client.id .. ": " .. message) end
-  end, function()
-    unregister(client)
+    for message in ws:messages() do broadcast(client.id .. ": " .. message) end
+  end, function() unregister(client) end)
+end)
+
+async.with(app:serve {}, function(server)
+  local function join(id)
+    local ws = websocket.connect(("ws://127.0.0.1:%d/chat/%s"):format(server.port, id))
+    wait_for_clients(id == "ann" and 1 or 2)
+    return ws
+  end
+  async.with(join "ann", function(ann)
+    local ben = join "ben"
+    ann:send "hello"
+    print("  ann got " .. ann:recv())
+    print("  ben got " .. ben:recv())
+
+    -- Its program crashes: nothing says goodbye.
+    ben = nil -- luacheck: ignore 311
+    collectgarbage()
+    wait_for_clients(1)
+    ann:send "are you there?"
+    print("  ann got " .. ann:recv())
   end)
-end
-
-local ann, ben = new_client "ann", new_client "ben"
-async.group(function(group)
-  group:spawn(handle_client, ann)
-  group:spawn(handle_client, ben)
-  async.sleep(0)
-
-  ann.incoming:put "hello"
-  async.sleep(0.02)
-  ben.alive = false
-  ann.incoming:put "are you there?"
-  async.sleep(0.02)
-
-  ann.incoming:shutdown()
-  ben.incoming:shutdown()
+  wait_for_clients(0)
 end)

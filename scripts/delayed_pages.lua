@@ -5,12 +5,13 @@
 local async = require "rille.async"
 local http = require "rille.http"
 
-local function delay(req)
-  async.sleep(tonumber(req.path:match "^/delay/(%d+)$") / 10)
+local app = http.App()
+app:get("/delay/{n}", function(req)
+  async.sleep(req.params.n / 10)
   return "waited as asked\n"
-end
+end, { params = { n = "integer" } })
 
-async.with(http.serve { handler = delay }, function(server)
+async.with(app:serve {}, function(server)
   local base = "http://127.0.0.1:" .. server.port
   async.with(http.Session { base_url = base }, function(session)
     local results = async.gather {

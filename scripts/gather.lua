@@ -6,12 +6,13 @@
 local async = require "rille.async"
 local http = require "rille.http"
 
-local function user_page(req)
+local app = http.App()
+app:get("/users/{id}", function(req)
   async.sleep(0.05)
-  return "User " .. req.path:match "%d+"
-end
+  return "User " .. req.params.id
+end)
 
-async.with(http.serve { handler = user_page }, function(server)
+async.with(app:serve {}, function(server)
   local function fetch_user(id)
     local response = http.get(("http://127.0.0.1:%d/users/%d"):format(server.port, id))
     return { id = id, name = response:text() }

@@ -37,14 +37,14 @@ function Client:fetch_all(urls)
   return async.gather(fetches, { return_errors = true })
 end
 
-local function api(req)
+local api = http.App()
+api:get("/users/{name}", function(req)
   async.sleep(0.02)
-  local user = req.path:match "^/users/(%w+)$"
-  if user == "nobody" then return 404 end
-  return { login = user }
-end
+  if req.params.name == "nobody" then return 404 end
+  return { login = req.params.name }
+end)
 
-async.with(http.serve { handler = api }, function(server)
+async.with(api:serve {}, function(server)
   local urls = {}
   for _, user in ipairs { "python", "django", "nobody", "flask", "requests", "aiohttp" } do
     urls[#urls + 1] = ("http://127.0.0.1:%d/users/%s"):format(server.port, user)

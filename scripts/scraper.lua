@@ -7,15 +7,13 @@ local async = require "rille.async"
 local http = require "rille.http"
 local show = require "lib.show"
 
-local function site(req)
-  local delay = req.path:match "^/delay/(%d+)$"
-  if delay then
-    async.sleep(delay / 10)
-    return "here you are\n"
-  end
-  local status = req.path:match "^/status/(%d+)$"
-  return tonumber(status) or 404
-end
+local site = http.App()
+site:get("/delay/{n}", function(req)
+  async.sleep(req.params.n / 10)
+  return "here you are\n"
+end, { params = { n = "integer" } })
+site:get("/status/{code}", function(req) return req.params.code end,
+  { params = { code = "integer" } })
 
 local function fetch_url(url)
   local ok, result = pcall(http.get, url, { timeout = 0.5 })
@@ -23,7 +21,7 @@ local function fetch_url(url)
   return { url = url, status = result.status, length = #result:text() }
 end
 
-async.with(http.serve { handler = site }, function(server)
+async.with(site:serve {}, function(server)
   local urls = {}
   for _, path in ipairs { "/delay/1", "/delay/2", "/status/404", "/delay/50" } do
     urls[#urls + 1] = "http://127.0.0.1:" .. server.port .. path

@@ -1,7 +1,7 @@
 -- Testing what waits: a test is a function, so it is called like any other. A real server makes a
 -- better test than a pretended one, and costs a line.
 -- From "Asyncio Concurrency Patterns" (Testing Async Code) and "Async Python Patterns" (Testing
--- Async Code). The documents' test runner prints its own lines; these are those of the five lines
+-- Async Code). The documents' test runner prints its own lines; these are those of the tests
 -- below.
 local async = require "rille.async"
 local errors = require "rille.errors"
@@ -31,6 +31,16 @@ test("fetch_data raises for a page that is not there", function()
   async.with(http.serve { handler = function() return 404 end }, function(server)
     local ok, err = pcall(fetch_data, "http://127.0.0.1:" .. server.port .. "/")
     assert(not ok and errors.is(err, "HTTPError") and err.status == 404)
+  end)
+end)
+
+test("an application answers, without a port", function()
+  local app = http.App()
+  app:get("/", function() return "Welcome" end)
+  async.with(app:test_client(), function(client)
+    local response = client:get "/"
+    assert(response.status == 200 and response:text() == "Welcome")
+    assert(client:get("/nowhere").status == 404)
   end)
 end)
 

@@ -2,6 +2,7 @@
 -- document made of them. Names of types and plain tables are shapes as well; what is here says
 -- more: limits, patterns, defaults.
 local check = require "rille.core.check"
+local marks = require "rille.core.marks"
 
 local type, pairs, ipairs, tostring, getmetatable, setmetatable = type, pairs, ipairs, tostring,
   getmetatable, setmetatable
@@ -130,6 +131,17 @@ local function with_options(kind, options, position)
   return new(shape)
 end
 
+-- An empty list as a default shall not become an object.
+local function marked_default(shape)
+  local default = shape.default
+  if shape.kind == "list" and type(default) == "table" and getmetatable(default) == nil then
+    local copy = {}
+    for i, item in ipairs(default) do copy[i] = item end
+    shape.default = marks.set(copy, marks.ARRAY)
+  end
+  return shape
+end
+
 -- The shape within another one.
 local function inner(value, position, kind)
   local ok, shape = pcall(compile, value)
@@ -211,7 +223,7 @@ end
 function M.list(item, options)
   local shape = with_options("list", options, 2)
   shape.item = inner(item, 1, "list")
-  return shape
+  return marked_default(shape)
 end
 
 --- An object with fields.
@@ -252,7 +264,7 @@ function M.optional(shape, default)
   for key, value in pairs(inner(shape, 1, "optional")) do copy[key] = value end
   copy.optional = true
   if default ~= nil then copy.default = default end
-  return new(copy)
+  return new(marked_default(copy))
 end
 
 return M

@@ -20,6 +20,7 @@ local MASKS = {
 -- comes: each then counts where it comes first. `needs`: a module that not every build has.
 local RULES = {
   article_scraper = { mask = { { "size: %d+", "size: <size>" } } },
+  broadcast = { needs = "rille.core.websocket" },
   bounded_queue = { sorted = true, mask = { { "Consumer %d", "Consumer <id>" } } },
   circuit_breaker = { unique = true, mask = { { "Request %d+", "Request <n>" } } },
   connection_pool = { sorted = true, mask = { { "connection %d", "connection <id>" } } },
@@ -42,6 +43,7 @@ local RULES = {
   },
   graceful_shutdown = { unique = true },
   group_errors = { sorted = true },
+  http2_client = { needs = "rille.core.http2" },
   lifecycle = { unique = true, mask = { { "%d+ messages", "<n> messages" } } },
   monitor = { unique = true },
   port_scanner = { sorted = true, mask = { { "port +%d+", "port <port>" } } },
@@ -63,6 +65,8 @@ local RULES = {
     },
   },
   uneven_producers = { sorted = true, mask = { { "Consumer %d", "Consumer <id>" } } },
+  websocket_chat = { needs = "rille.core.websocket" },
+  websocket_sources = { needs = "rille.core.websocket" },
   word_count = {
     mask = {
       { "^ *%d+  %S+$", "<count>  <word>" },
@@ -117,7 +121,8 @@ end
 
 test("scripts leave no files behind", function()
   local dir = test.tmpdir()
-  for _, name in ipairs { "async_files", "follow_log", "safe_write", "tour" } do
+  for _, name in ipairs { "async_files", "follow_log", "safe_write", "static_site", "tour",
+    "upload_download" } do
     local result = test.rille({ SCRIPTS .. name .. ".lua" }, { env = { TMPDIR = dir } })
     test.eq(result.code, 0, name)
     test.eq(fs.list(dir), {}, name)

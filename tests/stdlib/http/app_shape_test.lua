@@ -106,6 +106,17 @@ test("defaults stand in for what is not there, and are nobody else's", function(
   _, value = faults_of(wanted, '{"page":2,"tags":[],"user":{"role":"root","name":null}}')
   test.eq({ value.page, #value.tags, value.user.role }, { 2, 0, "root" })
   local app = http.App()
+  app:post("/empty", function(req)
+    return req:json { a = shape.list("any", { default = {} }),
+      b = shape.optional({ "any" }, {}), c = shape.optional({ x = "any" }, {}) }
+  end)
+  with_client(app, function(client)
+    local text = client:post("/empty", { json = {} }):text()
+    test.eq(json.decode(text), { a = {}, b = {}, c = {} })
+    test.contains(text, '"a":[]')
+    test.contains(text, '"b":[]')
+    test.contains(text, '"c":{}')
+  end)
   app:post("/", function(req)
     local list = req:json(wanted).tags
     list[#list + 1] = "more"
