@@ -216,8 +216,7 @@ void Request::refuse(int status, const char* fault) {
   answered_ = discards_ = true;
   session()->respond(this, &fields, is_head_request_);
   if (is_head_request_) return;
-  queue(body);
-  Exchange::finish();
+  queue(body, true);
 }
 
 // ---- its body -----------------------------------------------------------------------------------
@@ -361,10 +360,10 @@ void Request::append_head(Fields* to, const http1::ResponseHead& head, int flags
   to->add_lines(head.fields);
 }
 
-void Request::queue(std::string_view data) {
+void Request::queue(std::string_view data, bool ends) {
   queued_ += data.size();
-  Exchange::send(data);
-  if (send_deadline_ != 0 || server_->options.write_ms == 0 || !session()) return;
+  Exchange::send(data, ends);
+  if (unsent() == 0 || send_deadline_ != 0 || server_->options.write_ms == 0 || !session()) return;
   sent_mark_ = queued_ - unsent();
   send_deadline_ = session()->now() + server_->options.write_ms;
   connection()->watch(send_deadline_);
@@ -398,11 +397,8 @@ int Request::respond(lua_State* L, const http1::ResponseHead& given, std::string
   bool has_body = http1::may_have_body(head.status) && !is_head_request_ && !body.empty();
   session()->respond(this, fields, !has_body);
   body_point_.wake();
-  if (has_body) {
-    queue(body);
-    Exchange::finish();
-  }
-  if (flags & http1::Connection::kClose) connection()->stop();
+  if (has_body) queue(body, true);
+  if ((flags & http1::Connection::kClose) && session()) connection()->stop();
   return wait_until_sent(L);
 }
 
@@ -440,7 +436,7 @@ int Request::send(lua_State* L, std::string_view data) {
     }
     left_ -= data.size();
   }
-  if (!data.empty()) queue(data);
+  if (!data.empty()) queue(data, false);
   return wait_until_sent(L);
 }
 

@@ -79,7 +79,7 @@ class Request final : public Exchange {
   void expect_body(std::uint64_t ms);
   void give_back();
   void append_head(Fields* to, const http1::ResponseHead& head, int flags) const;
-  void queue(std::string_view data);
+  void queue(std::string_view data, bool ends);
   int wait_until_sent(lua_State* L);
   int push_fault(lua_State* L, std::size_t most);
   int push_body(lua_State* L);

@@ -9,7 +9,9 @@ namespace rille::http2 {
 namespace {
 
 constexpr std::size_t kPiece = 65536;     // bytes of frames put out at once
-constexpr std::size_t kMostKept = 65536;  // capacity that a buffer keeps
+constexpr std::size_t kRoom = 20480;      // for what may come on top: a frame and its head
+constexpr std::size_t kMostKept = 16384;  // capacity that a buffer keeps
+constexpr std::size_t kDirect = 32768;    // from here on it is worth to send without a copy
 constexpr std::size_t kMostAcks = 1000;   // for a peer that does not read them
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
@@ -87,11 +89,19 @@ const std::vector<nghttp2_nv>& Fields::all() {
 
 // ---- one stream ---------------------------------------------------------------------------------
 
-void Exchange::send(std::string_view data) {
+void Exchange::send(std::string_view data, bool ends) {
   if (!session_ || finished_) return;
-  out_.append(data);
+  finished_ = ends;
   if (std::exchange(waits_, false)) nghttp2_session_resume_data(session_->session_, id_);
-  session_->flush_later();
+  if (data.size() < kDirect || unsent() > 0 || session_->is_blocked()) {
+    out_.append(data);
+    return session_->flush_later();
+  }
+  direct_ = data;
+  session_->flush();
+  out_.assign(direct_.substr(sent_));
+  sent_ = 0;
+  direct_ = {};
 }
 
 void Exchange::finish(Fields trailers) {
@@ -264,10 +274,12 @@ struct SessionCallbacks {
     auto* self = static_cast<Session*>(data);
     auto* e = static_cast<Exchange*>(source->ptr);
     constexpr std::size_t kHead = 9;
+    if (self->out_.size() >= kPiece) return NGHTTP2_ERR_WOULDBLOCK;
+    if (size > kMostKept / 2) self->out_.reserve(kPiece + kRoom);
     self->out_.append(reinterpret_cast<const char*>(head), kHead);
-    self->out_.append(e->out_, e->sent_, size);
+    self->out_.append(e->source().substr(e->sent_, size));
     e->sent_ += size;
-    if (e->sent_ == e->out_.size()) {
+    if (e->unsent() == 0 && e->direct_.empty()) {
       e->sent_ = 0;
       if (e->out_.capacity() > kMostKept) {
         std::string().swap(e->out_);
@@ -585,7 +597,7 @@ void Session::flush() {
     sending_ = op.get();
     transport_->write(out_.substr(done), op.release());
   }
-  if (out_.capacity() > 2 * kMostKept) std::string().swap(out_);
+  if (out_.capacity() > kMostKept) std::string().swap(out_);
   finish_if_over();
   if (transport_ && went) changed();
 }

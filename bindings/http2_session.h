@@ -55,11 +55,12 @@ class Exchange {
   // ---- what is sent. The head goes by Session::request or Session::respond, with `ends` false
   // ----
 
-  // Adds to the body. It is kept until the peer takes it: unsent() tells how much that is.
-  void send(std::string_view data);
+  // Adds to the body. It is kept until the peer takes it: unsent() tells how much that is. `ends`:
+  // that was all of it.
+  void send(std::string_view data, bool ends = false);
   // Ends the body, perhaps with trailers, which may be empty.
   void finish(Fields trailers = {});
-  std::size_t unsent() const { return out_.size() - sent_; }
+  std::size_t unsent() const { return source().size() - sent_; }
   bool is_finished() const { return finished_; }
 
   // Ends the stream at once, with an error of RFC 9113, section 7 (NGHTTP2_CANCEL, ...).
@@ -94,8 +95,12 @@ class Exchange {
   std::shared_ptr<Exchange> keep_;  // while the session has it
   Session* session_ = nullptr;
   std::int32_t id_ = -1;
-  std::string out_;  // of the body
-  std::size_t sent_ = 0;
+  // What there is of the body.
+  std::string_view source() const { return direct_.empty() ? std::string_view(out_) : direct_; }
+
+  std::string out_;
+  std::string_view direct_;  // somebody else's memory, while it is being sent
+  std::size_t sent_ = 0;     // of it
   Fields trailers_;
   bool waits_ = false;  // nghttp2 has been told that there is nothing to send
   bool finished_ = false;
