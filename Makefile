@@ -1,6 +1,7 @@
 # make run [SCRIPT=scripts/tour.lua] [ARGS=…]    installs and builds what is missing, runs a script
 # make test                                      the same, runs all tests
 # make fuzz [FUZZ_SECONDS=10] [TARGETS=…]        runs the fuzzers, with clang
+# make soak [SOAK_SECONDS=600]                   HTTP under load for long, with clients that die
 # make build | bench | asan | valgrind | format | format-check | lint | tidy | clean
 
 SCRIPT ?= scripts/tour.lua
@@ -9,6 +10,7 @@ JOBS ?= 2
 WORKLOADS ?=
 FUZZ_SECONDS ?= 10
 TARGETS ?=
+SOAK_SECONDS ?= 600
 ROUNDS ?= 3
 
 SHELL := /bin/bash
@@ -26,7 +28,7 @@ endef
 
 cpp_files = $(shell find runtime bindings tests bench/load bench/peers -name '*.cpp' -o -name '*.hpp' -o -name '*.[ch]')
 
-.PHONY: run build test bench asan valgrind fuzz format format-check lint tidy clean
+.PHONY: run build test bench asan valgrind fuzz soak format format-check lint tidy clean
 
 run: build
 	@build/rille $(SCRIPT) $(ARGS)
@@ -60,6 +62,10 @@ fuzz:
 	@test -f build-fuzz/CMakeCache.txt || $(configure) fuzz >&2
 	@cmake --build build-fuzz -j $(JOBS) --target rille_fuzz
 	@tools/fuzz.sh $(FUZZ_SECONDS) $(TARGETS)
+
+soak: build
+	@RILLE_SOAK_SECONDS=$(SOAK_SECONDS) LUA_PATH="tests/?.lua;tests/?/init.lua;;" \
+	  build/rille tests/soak_http_test.lua
 
 format:
 	@tools/setup.sh lint

@@ -153,7 +153,7 @@ peers.test("nginx openssl", "our client asks nginx over HTTP/2", function()
   test.write(dir .. "/f.txt", TEXT)
   test.matches(base, "^http://127")
   for _, options in ipairs {
-    { base_url = "https://localhost", path = dir .. "/tls.sock", 
+    { base_url = "https://localhost", path = dir .. "/tls.sock",
       tls = { ca = ca, server_name = "localhost" } },
     { base_url = "http://localhost", path = dir .. "/plain.sock", http2 = "prior" },
   } do
