@@ -1,11 +1,13 @@
 // rille.core.dns: questions to name servers, on c-ares.
 #include <ares.h>
+#include <arpa/inet.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <rille/access.hpp>
 #include <rille/module.hpp>
 #include <string>
 #include <string_view>
@@ -92,6 +94,7 @@ class Channel {
   void ask(std::unique_ptr<Query> query);
   void give_up(Query* query);
   // How many messages have come that answer no question in any way.
+  bool asks_system = false;  // and not servers that a script was granted
   unsigned unreadable() const { return first_.sockets.unreadable() + others_.sockets.unreadable(); }
   // Ends all questions.
   void close();
@@ -367,6 +370,11 @@ int query(lua_State* L) {
   std::optional<std::string> name = is_root ? std::string(".") : host_name({text, size});
   if (!name) return push_failure(L, ARES_EBADNAME);
 
+  Refusal refusal;
+  Access* access = Access::of(L);
+  if (access && channel->asks_system && !access->may_look_up(*name, &refusal)) {
+    return push_refusal(L, refusal);
+  }
   auto q = std::make_unique<Query>(Query{channel, std::move(*name), type});
   auto give_up = [](rille_waiter*, void* data) {
     auto* self = static_cast<Query*>(data);
@@ -389,18 +397,36 @@ int close_channel(lua_State* L) {
   return 0;
 }
 
-// channel(servers, timeout_ms, tries) -> channel; `servers` is a list of texts that is_server
-// takes, empty for those of the system.
+bool may_ask(const Access& access, const ares_addr_port_node& server, Refusal* refusal) {
+  char ip[INET6_ADDRSTRLEN] = "";
+  inet_ntop(server.family, &server.addr, ip, sizeof ip);
+  constexpr int kPort = 53;
+  auto allows = [&](int port) { return access.may_reach(ip, port > 0 ? port : kPort, refusal); };
+  return allows(server.udp_port) && allows(server.tcp_port);
+}
+
+// channel(servers, timeout_ms, tries) -> channel, or nil and an error; `servers` is a list of texts
+// that is_server takes, empty for those of the system.
 int new_channel(lua_State* L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   int timeout_ms = luaL_checkint(L, 2), tries = luaL_checkint(L, 3);
   std::vector<ares_addr_port_node> servers(lua_objlen(L, 1));
-  for (std::size_t i = 0; i < servers.size(); ++i) {
+  Access* access = Access::of(L);
+  Refusal refusal;
+  bool granted = true;
+  for (std::size_t i = 0; i < servers.size() && granted; ++i) {
     lua_rawgeti(L, 1, static_cast<int>(i) + 1);
     parse_server(lua_tostring(L, -1), &servers[i]);
     lua_pop(L, 1);
+    granted = !access || may_ask(*access, servers[i], &refusal);
+  }
+  if (!granted) {
+    lua_pushnil(L);
+    refusal.push(L);
+    return 2;
   }
   Channel* channel = Class<Channel>::push(L, rille_loop(L));
+  channel->asks_system = servers.empty();
   int status = channel->open(std::move(servers), timeout_ms, tries);
   if (status == ARES_SUCCESS) return 1;
   return luaL_error(L, "c-ares cannot be set up: %s", ares_strerror(status));

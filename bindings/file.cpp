@@ -185,6 +185,16 @@ class Open : public Job {
   }
 
  protected:
+  int permit(const Access& access) override {
+    int mode = flags_ & O_ACCMODE;
+    unsigned needs = (mode == O_WRONLY ? 0u : unsigned{Access::kRead}) |
+                     (mode == O_RDONLY ? 0u : unsigned{Access::kWrite});
+    if (!(flags_ & O_CREAT)) return permit_path(access, needs, Access::Last::kObject);
+    bool is_new = flags_ & O_EXCL;  // which no link can be
+    flags_ |= O_NOFOLLOW;
+    return permit_path(access, needs, is_new ? Access::Last::kEntry : Access::Last::kNew);
+  }
+
   Step work() override {
     struct stat st;
     int fd = open_file(path_.c_str(), flags_, permissions_, &st);
@@ -214,10 +224,15 @@ class MakeTempFile : public Job {
   }
 
  protected:
+  int permit(const Access& access) override {
+    file_->path = path_;
+    return permit_path(access, Access::kWrite, Access::Last::kEntry);
+  }
+
   Step work() override {
     file_->fd = mkostemp(path_.data(), O_CLOEXEC);
     if (file_->fd < 0) return fail("mkstemp");
-    file_->path = path_;
+    file_->path = checked_ ? as_asked(file_->path, path_) : path_;
     file_->writable = file_->regular = file_->seekable = true;
     return Step::kDone;
   }
@@ -239,8 +254,9 @@ int Open::push(lua_State* L) {
 }
 
 int MakeTempFile::push(lua_State* L) {
+  std::string path = file_->path;
   Class<FileHandle>::push(L, std::move(file_));
-  lua_pushlstring(L, path_.data(), path_.size());
+  lua_pushlstring(L, path.data(), path.size());
   return 2;
 }
 

@@ -15,6 +15,8 @@ class ReadEarly : public Job {
   ReadEarly(std::shared_ptr<OpenFile> file, off_t from, std::size_t size)
       : Job(file->path), file_(std::move(file)), from_(from), size_(size) {}
 
+  int permit(const Access&) override { return 0; }
+
   static void start(std::unique_ptr<ReadEarly> job, uv_loop_t* loop, Pools* pools) {
     job->prepare_alone(loop, pools);
     ++job->file_->early_reads;

@@ -92,6 +92,9 @@ class FileJob : public Job {
   int write_rest(int patience_ms);
 
  protected:
+  // The file is open.
+  int permit(const Access&) override { return 0; }
+
   // What the job is about. Called again after each wait for the file.
   virtual Step operate() { return Step::kDone; }
   // It starts: the jobs before it have ended.

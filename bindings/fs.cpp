@@ -15,6 +15,12 @@ namespace {
 int temp_dir(lua_State* L) {
   char path[PATH_MAX];
   std::size_t size = sizeof path;
+  Refusal refusal;
+  Access* access = Access::of(L);
+  if (access && !access->may_use_variable("TMPDIR", &refusal)) {
+    lua_pushliteral(L, "/tmp");
+    return 1;
+  }
   if (uv_os_tmpdir(path, &size) < 0) return luaL_error(L, "tempdir: the path is too long");
   lua_pushlstring(L, path, size);
   return 1;
@@ -23,6 +29,16 @@ int temp_dir(lua_State* L) {
 // cwd() -> path, or nil and an error
 int working_dir(lua_State* L) {
   char path[PATH_MAX];
+  if (Access* access = Access::of(L)) {
+    CheckedPath checked;
+    Refusal refusal;
+    if (access->check_path(".", Access::kRead, Access::Last::kObject, &checked, &refusal) ==
+        Access::kRefused) {
+      lua_pushnil(L);
+      refusal.push(L);
+      return 2;
+    }
+  }
   if (getcwd(path, sizeof path)) {
     lua_pushstring(L, path);
     return 1;

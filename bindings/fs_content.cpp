@@ -31,6 +31,10 @@ class ReadFile : public Job {
   }
 
  protected:
+  int permit(const Access& access) override {
+    return permit_path(access, Access::kRead, Access::Last::kObject);
+  }
+
   Step work() override {
     if (fd_ < 0) {
       struct stat st;
@@ -104,10 +108,15 @@ class WriteFile : public Job {
   }
 
  protected:
+  int permit(const Access& access) override {
+    return permit_path(access, Access::kWrite, Access::Last::kNew);
+  }
+
   Step work() override {
     if (fd_ < 0) {
       struct stat st;
-      int fd = open_file(path_.c_str(), O_WRONLY | O_CREAT | flags_, mode_, &st);
+      int flags = O_WRONLY | O_CREAT | flags_ | no_follow();
+      int fd = open_file(path_.c_str(), flags, mode_, &st);
       if (fd == -ENXIO && S_ISFIFO(st.st_mode)) return block(-1, Step::kLater);
       if (fd < 0) return fail("open", -fd);
       fd_ = fd;
@@ -194,6 +203,14 @@ class CopyFile : public Job {
   }
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = "copyfile";
+    int rc = permit_path(access, Access::kRead, Access::Last::kObject);
+    if (rc == 0) rc = permit_dest(access, Access::kWrite, Access::Last::kNew);
+    if (rc == 0) new_.set_target(dest_);
+    return rc;
+  }
+
   Step work() override {
     if (!begun_) {
       if (!begin()) return Step::kDone;
@@ -239,7 +256,7 @@ class CopyFile : public Job {
   // A device or a FIFO is not replaced, but written to.
   bool open_device() {
     struct stat st;
-    device_ = open_file(dest_.c_str(), O_WRONLY, 0, &st);
+    device_ = open_file(dest_.c_str(), O_WRONLY | no_follow(), 0, &st);
     if (device_ < 0) failed(-device_);
     return device_ >= 0;
   }

@@ -30,6 +30,12 @@ class Folder : public Job {
       : Job(std::move(path)), apart_(apart), follow_(follow) {}
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = "scandir";
+    return permit_path(access, Access::kRead,
+                       follow_ ? Access::Last::kObject : Access::Last::kEntry);
+  }
+
   Step work() override {
     Directory directory;
     int rc = directory.open(AT_FDCWD, path_.c_str(), follow_);
@@ -98,6 +104,12 @@ class ScanJob : public Job {
   }
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = "scandir";
+    // What reads on has the folder open.
+    return first_ ? permit_path(access, Access::kRead, Access::Last::kObject) : 0;
+  }
+
   Step work() override {
     Directory& directory = scan_->directory;
     // One that was given up may have brought some.

@@ -135,6 +135,12 @@ class Glob : public Job {
   explicit Glob(std::string pattern) : Job(std::move(pattern)) {}
 
  protected:
+  // Folder by folder.
+  int permit(const Access& access) override {
+    access_ = access.shared_from_this();
+    return 0;
+  }
+
   Step work() override {
     split();
     if (!parts_.empty()) {
@@ -167,6 +173,7 @@ class Glob : public Job {
   struct Place {
     std::string prefix;
     std::size_t part;
+    bool found = false;  // by looking, and not by the pattern's own words
   };
 
   void split() {
@@ -194,18 +201,30 @@ class Glob : public Job {
       std::string path = place.prefix + part.text;
       struct stat st;
       if (!last) {
-        open_.push_back({path + "/", place.part + 1});
-      } else if (lstat(path.c_str(), &st) == 0) {
+        open_.push_back({path + "/", place.part + 1, place.found});
+      } else {
+        CheckedPath checked;
+        int rc = check(path, Access::Last::kEntry, &checked);
+        if (rc == Access::kRefused && !place.found) return refuse();
+        if (rc != 0 || lstat(access_ ? checked.path().c_str() : path.c_str(), &st) != 0)
+          return true;
         add(std::move(path), static_cast<unsigned char>(IFTODT(st.st_mode)));
       }
       return true;
     }
     bool any_depth = part.kind == Part::kAnyDepth;
     if (any_depth && may_meet_again_ && !seen_.insert(key(place)).second) return true;
-    if (any_depth && !last) open_.push_back({place.prefix, place.part + 1});
+    if (any_depth && !last) open_.push_back({place.prefix, place.part + 1, place.found});
 
     Directory directory;
-    int rc = directory.open(AT_FDCWD, place.prefix.empty() ? "." : place.prefix.c_str(), true);
+    std::string folder = place.prefix.empty() ? "." : place.prefix;
+    CheckedPath checked;
+    int rc = check(folder, Access::Last::kObject, &checked);
+    if (rc == Access::kRefused)
+      return place.found || refuse();  // a link may lead to what is not granted
+    if (rc == 0) {
+      rc = directory.open(AT_FDCWD, access_ ? checked.path().c_str() : folder.c_str(), true);
+    }
     if (rc < 0) return is_passed_over(rc) || fail_at("scandir", place, rc);
     Directory::Entry entry;
     while ((rc = directory.next(&entry)) > 0) {
@@ -213,14 +232,14 @@ class Glob : public Job {
       if (any_depth) {
         if (entry.name[0] == '.') continue;
         std::string path = place.prefix + std::string(entry.name);
-        if (entry.type == DT_DIR) open_.push_back({path + "/", place.part});
+        if (entry.type == DT_DIR) open_.push_back({path + "/", place.part, true});
         if (last) add(std::move(path), entry.type);
       } else if (matches(part.text, entry.name)) {
         std::string path = place.prefix + std::string(entry.name);
         if (last) {
           add(std::move(path), entry.type);
         } else if (entry.type == DT_DIR || entry.type == DT_LNK || entry.type == DT_UNKNOWN) {
-          open_.push_back({path + "/", place.part + 1});
+          open_.push_back({path + "/", place.part + 1, true});
         }
       }
     }
@@ -235,12 +254,28 @@ class Glob : public Job {
   void add(std::string path, unsigned char type) {
     if (only_folders_) {
       struct stat st;
-      bool is_folder =
-          type == DT_DIR || (type == DT_LNK && stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode));
+      bool is_folder = type == DT_DIR;
+      if (type == DT_LNK) {
+        CheckedPath checked;
+        is_folder = check(path, Access::Last::kObject, &checked) == 0 &&
+                    stat(access_ ? checked.path().c_str() : path.c_str(), &st) == 0 &&
+                    S_ISDIR(st.st_mode);
+      }
       if (!is_folder) return;
       path += '/';
     }
     found_.push_back(std::move(path));
+  }
+
+  bool refuse() {
+    status_ = Access::kRefused;
+    return false;
+  }
+
+  int check(const std::string& path, Access::Last last, CheckedPath* checked) {
+    if (!access_) return 0;
+    int rc = access_->check_path(path, Access::kRead, last, checked, &checked_->refusal);
+    return rc;
   }
 
   static std::string key(const Place& place) {
@@ -253,6 +288,7 @@ class Glob : public Job {
     return false;
   }
 
+  std::shared_ptr<const Access> access_;
   std::vector<Part> parts_;
   bool only_folders_ = false;
   bool may_meet_again_ = false;

@@ -129,6 +129,7 @@ Job::Step Job::fail(const char* syscall, int error) {
 rille_waiter* Job::prepare(lua_State* L) {
   loop_ = rille_loop(L);
   pools_ = &pools_of(L);
+  access_ = Access::share(L);
   waiter_ = rille_prepare(
       L, [](rille_waiter*, void* data) { static_cast<Job*>(data)->cancelled(); }, this);
   return waiter_;
@@ -153,9 +154,28 @@ void Job::leave_writers() {
   if (std::exchange(counted_, false)) shared_->remove_writer();
 }
 
+int Job::no_follow() const { return checked_ ? O_NOFOLLOW : 0; }
+
+int Job::check(const Access& access, std::string* path, unsigned needs, Access::Last last,
+               CheckedPath* checked) {
+  int rc = access.check_path(*path, needs, last, checked, &checked_->refusal);
+  if (rc == 0) *path = checked->path();
+  return rc;
+}
+
+bool Job::is_permitted() {
+  checked_ = std::make_shared<Checked>();
+  std::shared_ptr<const Access> access = std::exchange(access_, nullptr);
+  int rc = permit(*access);
+  if (rc == 0) return true;
+  status_ = rc;
+  if (rc != Access::kRefused) fail(*syscall_ ? syscall_ : "open", -rc);
+  return false;
+}
+
 void Job::on_pool() {
   try {
-    step_ = work();
+    step_ = !access_ || is_permitted() ? work() : Step::kDone;
   } catch (const std::bad_alloc&) {
     step_ = fail("malloc", ENOMEM);
   }
@@ -248,8 +268,11 @@ int Job::push_results(lua_State* L, void* data) {
     return 0;
   }
   if (self->status_ < 0) {
-    const char* dest = self->dest_.empty() ? nullptr : self->dest_.c_str();
-    rille_push_os_error(L, self->status_, self->syscall_, self->path_.c_str(), dest, nullptr);
+    if (self->status_ == Access::kRefused) return push_refusal(L, self->checked_->refusal);
+    std::string path = self->shown(self->path_);
+    std::string dest = self->shown(self->dest_);
+    rille_push_os_error(L, self->status_, self->syscall_, path.c_str(),
+                        dest.empty() ? nullptr : dest.c_str(), nullptr);
     return 1;
   }
   lua_pushnil(L);

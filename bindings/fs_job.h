@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <rille/access.hpp>
 #include <rille/builtin.hpp>
 #include <rille/module.hpp>
 #include <string>
@@ -96,6 +97,18 @@ class Job : private PoolJob {
   // Pushes the results (not the leading nil) and returns how many.
   virtual int push(lua_State*) { return 0; }
 
+  // Where not everything is granted: whether this is. Called on the pool before `work`; puts paths
+  // that were checked in the place of those asked about. Returns 0, or what Access gave.
+  virtual int permit(const Access& access) = 0;
+
+  // For `permit`.
+  int permit_path(const Access& access, unsigned needs, Access::Last last) {
+    return check(access, &path_, needs, last, &checked_->path);
+  }
+  int permit_dest(const Access& access, unsigned needs, Access::Last last) {
+    return check(access, &dest_, needs, last, &checked_->dest);
+  }
+
   // On the loop's thread, before the task learns of the end.
   virtual void ended() {}
 
@@ -112,6 +125,13 @@ class Job : private PoolJob {
   Step block(int fd, Step how) {
     blocked_fd_ = fd;
     return how;
+  }
+
+  // For opening a path that was checked as Access::Last::kNew.
+  int no_follow() const;
+  // A path as the script knows it.
+  std::string shown(const std::string& path) const {
+    return checked_ ? checked_->shown(path) : path;
   }
 
   // The three parts of `run`; and instead of the first, for a job that no task waits for.
@@ -143,7 +163,17 @@ class Job : private PoolJob {
   uv_loop_t* loop_ = nullptr;
   Pools* pools_ = nullptr;
 
+  struct Checked {
+    CheckedPath path, dest;
+    Refusal refusal;
+    std::string shown(const std::string& text) const { return dest.shown(path.shown(text)); }
+  };
+  std::shared_ptr<Checked> checked_;  // null where everything is granted
+
  private:
+  int check(const Access& access, std::string* path, unsigned needs, Access::Last last,
+            CheckedPath* checked);
+  bool is_permitted();
   void on_pool() override;
   void after_pool(int status) override;
   static int push_results(lua_State* L, void* data);
@@ -156,10 +186,17 @@ class Job : private PoolJob {
   uv_any_handle* waiting_ = nullptr;  // on the loop for the file; owned by its close callback
   int blocked_fd_ = -1;
   Step step_ = Step::kDone;
+  std::shared_ptr<const Access> access_;  // to be asked before the first `work`
   bool in_pool_ = false;
   bool counted_ = false;
   std::atomic<bool> stopped_{false};
 };
+
+// The path of a new file with a random end, as its template was asked for.
+inline std::string as_asked(const std::string& asked, const std::string& made) {
+  constexpr std::size_t kRandom = 6;
+  return asked.substr(0, asked.size() - kRandom) + made.substr(made.size() - kRandom);
+}
 
 // open(2) that never waits for another process. Returns the descriptor or a negative errno, and
 // fills `st`. ENXIO of a FIFO means that nobody reads it yet.

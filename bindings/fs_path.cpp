@@ -22,7 +22,16 @@ class Stat : public Job {
       : Job(std::move(path)), follow_(follow), what_(what) {}
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = follow_ ? "stat" : "lstat";
+    int rc =
+        permit_path(access, Access::kRead, follow_ ? Access::Last::kObject : Access::Last::kEntry);
+    missing_ = what_ == kType && rc < 0 && rc != Access::kRefused;
+    return missing_ ? 0 : rc;
+  }
+
   Step work() override {
+    if (missing_) return Step::kDone;
     uv_fs_t req;
     const char* path = path_.c_str();
     int rc = follow_ ? uv_fs_stat(nullptr, &req, path, nullptr)
@@ -48,47 +57,101 @@ class Stat : public Job {
   bool follow_;
   What what_;
   bool exists_ = false;
+  bool missing_ = false;
   uv_stat_t stat_{};
 };
+
+// What a script must have been granted for a path.
+struct Right {
+  unsigned needs;
+  Access::Last last;
+};
+constexpr Right kReadObject = {Access::kRead, Access::Last::kObject};
+constexpr Right kReadEntry = {Access::kRead, Access::Last::kEntry};
+constexpr Right kWriteObject = {Access::kWrite, Access::Last::kObject};
+constexpr Right kWriteEntry = {Access::kWrite, Access::Last::kEntry};
+// What gets another name may be read by that.
+constexpr Right kMoveEntry = {Access::kRead | Access::kWrite, Access::Last::kEntry};
 
 // A single call: `run(path, dest)` gives 0, or -1 with errno.
 template <class Run>
 class Call : public Job {
  public:
-  Call(const char* name, std::string path, std::string dest, Run run)
-      : Job(std::move(path)), name_(name), run_(std::move(run)) {
+  Call(const char* name, std::string path, Right right, std::string dest, Right dest_right, Run run)
+      : Job(std::move(path)),
+        name_(name),
+        right_(right),
+        dest_right_(dest_right),
+        run_(std::move(run)) {
     dest_ = std::move(dest);
   }
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = name_;
+    int rc = permit_path(access, right_.needs, right_.last);
+    return rc == 0 && !dest_.empty() ? permit_dest(access, dest_right_.needs, dest_right_.last)
+                                     : rc;
+  }
   Step work() override {
     return run_(path_.c_str(), dest_.c_str()) == 0 ? Step::kDone : fail(name_);
   }
 
  private:
   const char* name_;
+  Right right_, dest_right_;
   Run run_;
 };
 
 template <class Run>
-int call(lua_State* L, const char* name, Run run) {
-  return Job::run(L, std::make_unique<Call<Run>>(name, to_string(L, 1), "", std::move(run)));
+int call(lua_State* L, const char* name, Right right, Run run) {
+  return Job::run(
+      L, std::make_unique<Call<Run>>(name, to_string(L, 1), right, "", right, std::move(run)));
 }
 
 template <class Run>
 int call_with_dest(lua_State* L, const char* name, Run run) {
-  return Job::run(
-      L, std::make_unique<Call<Run>>(name, to_string(L, 1), to_string(L, 2), std::move(run)));
+  return Job::run(L, std::make_unique<Call<Run>>(name, to_string(L, 1), kMoveEntry, to_string(L, 2),
+                                                 kWriteEntry, std::move(run)));
 }
+
+// A link may lead to what is granted alone: other programs follow it too.
+class MakeLink : public Job {
+ public:
+  MakeLink(std::string target, std::string path) : Job(std::move(target)) {
+    dest_ = std::move(path);
+  }
+
+ protected:
+  int permit(const Access& access) override {
+    syscall_ = "symlink";
+    std::size_t slash = dest_.rfind('/');
+    std::string folder = slash == dest_.npos ? "" : dest_.substr(0, slash + 1);
+    std::string target = path_[0] == '/' ? path_ : folder + path_;
+    CheckedPath checked;
+    int rc = access.check_path(target, Access::kRead | Access::kWrite, Access::Last::kObject,
+                               &checked, &checked_->refusal);
+    if (rc == Access::kRefused) return rc;
+    return permit_dest(access, Access::kWrite, Access::Last::kEntry);
+  }
+
+  Step work() override {
+    return ::symlink(path_.c_str(), dest_.c_str()) == 0 ? Step::kDone : fail("symlink");
+  }
+};
 
 // A call that gives a path: `run(path, &result)`.
 template <class Run>
 class Ask : public Job {
  public:
-  Ask(const char* name, std::string path, Run run)
-      : Job(std::move(path)), name_(name), run_(std::move(run)) {}
+  Ask(const char* name, std::string path, Right right, Run run)
+      : Job(std::move(path)), name_(name), right_(right), run_(std::move(run)) {}
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = name_;
+    return permit_path(access, right_.needs, right_.last);
+  }
   Step work() override { return run_(path_.c_str(), &result_) == 0 ? Step::kDone : fail(name_); }
   int push(lua_State* L) override {
     lua_pushlstring(L, result_.data(), result_.size());
@@ -97,22 +160,29 @@ class Ask : public Job {
 
  private:
   const char* name_;
+  Right right_;
   Run run_;
   std::string result_;
 };
 
 template <class Run>
-int ask(lua_State* L, const char* name, Run run) {
-  return Job::run(L, std::make_unique<Ask<Run>>(name, to_string(L, 1), std::move(run)));
+int ask(lua_State* L, const char* name, Right right, Run run) {
+  return Job::run(L, std::make_unique<Ask<Run>>(name, to_string(L, 1), right, std::move(run)));
 }
 
-class Access : public Job {
+class AskAccess : public Job {
  public:
-  Access(std::string path, int mode) : Job(std::move(path)), mode_(mode) {}
+  AskAccess(std::string path, int mode) : Job(std::move(path)), mode_(mode) {}
 
  protected:
+  int permit(const Access& access) override {
+    int rc = permit_path(access, Access::kRead, Access::Last::kObject);
+    missing_ = rc < 0 && rc != Access::kRefused;
+    return missing_ ? 0 : rc;
+  }
+
   Step work() override {
-    granted_ = ::access(path_.c_str(), mode_) == 0;
+    granted_ = !missing_ && ::access(path_.c_str(), mode_) == 0;
     return Step::kDone;
   }
   int push(lua_State* L) override {
@@ -123,6 +193,7 @@ class Access : public Job {
  private:
   int mode_;
   bool granted_ = false;
+  bool missing_ = false;
 };
 
 class MakeDir : public Job {
@@ -131,6 +202,12 @@ class MakeDir : public Job {
       : Job(std::move(path)), parents_(parents), mode_(mode) {}
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = "mkdir";
+    return permit_path(access, Access::kWrite,
+                       parents_ ? Access::Last::kTree : Access::Last::kEntry);
+  }
+
   Step work() override {
     if (mkdir(path_.c_str(), mode_) == 0) return Step::kDone;
     if (parents_ && errno == ENOENT) {
@@ -170,15 +247,23 @@ class MakeTempDir : public Job {
   using Job::Job;
 
  protected:
+  int permit(const Access& access) override {
+    asked_ = path_;
+    return permit_path(access, Access::kWrite, Access::Last::kEntry);
+  }
   Step work() override { return mkdtemp(path_.data()) ? Step::kDone : fail("mkdtemp"); }
   int push(lua_State* L) override {
-    lua_pushlstring(L, path_.data(), path_.size());
+    std::string path = checked_ ? as_asked(asked_, path_) : path_;
+    lua_pushlstring(L, path.data(), path.size());
     return 1;
   }
   void dropped() override {
     // A folder that nobody knows of would stay for ever.
     if (status_ == 0) rmdir(path_.c_str());
   }
+
+ private:
+  std::string asked_;
 };
 
 // A time in seconds, or nil for now.
@@ -213,7 +298,7 @@ int access_path(lua_State* L) {
   if (lua_toboolean(L, 2)) mode |= R_OK;
   if (lua_toboolean(L, 3)) mode |= W_OK;
   if (lua_toboolean(L, 4)) mode |= X_OK;
-  return Job::run(L, std::make_unique<Access>(to_string(L, 1), mode));
+  return Job::run(L, std::make_unique<AskAccess>(to_string(L, 1), mode));
 }
 
 // mkdir(path, parents, mode) -> err
@@ -230,11 +315,13 @@ int rename_path(lua_State* L) { return call_with_dest(L, "rename", ::rename); }
 int link_path(lua_State* L) { return call_with_dest(L, "link", ::link); }
 
 // symlink(target, path) -> err
-int symlink_path(lua_State* L) { return call_with_dest(L, "symlink", ::symlink); }
+int symlink_path(lua_State* L) {
+  return Job::run(L, std::make_unique<MakeLink>(to_string(L, 1), to_string(L, 2)));
+}
 
 // readlink(path) -> err, target
 int read_link(lua_State* L) {
-  return ask(L, "readlink", [](const char* path, std::string* target) {
+  return ask(L, "readlink", kReadEntry, [](const char* path, std::string* target) {
     for (std::size_t size = 256;; size *= 2) {  // what lstat says of it is a lie in /proc
       target->resize(size);
       ssize_t n = ::readlink(path, target->data(), size);
@@ -248,7 +335,7 @@ int read_link(lua_State* L) {
 
 // realpath(path) -> err, path
 int real_path(lua_State* L) {
-  return ask(L, "realpath", [](const char* path, std::string* real) {
+  return ask(L, "realpath", kReadObject, [](const char* path, std::string* real) {
     std::unique_ptr<char, void (*)(void*)> found(::realpath(path, nullptr), std::free);
     if (found) *real = found.get();
     return found ? 0 : -1;
@@ -258,7 +345,8 @@ int real_path(lua_State* L) {
 // chmod(path, mode) -> err
 int change_mode(lua_State* L) {
   auto mode = static_cast<mode_t>(lua_tointeger(L, 2));
-  return call(L, "chmod", [mode](const char* path, const char*) { return ::chmod(path, mode); });
+  return call(L, "chmod", kWriteObject,
+              [mode](const char* path, const char*) { return ::chmod(path, mode); });
 }
 
 // chown(path, uid, gid) -> err; nil leaves one as it is.
@@ -266,14 +354,14 @@ int change_owner(lua_State* L) {
   auto id = [L](int i) {
     return lua_isnil(L, i) ? static_cast<uid_t>(-1) : static_cast<uid_t>(lua_tonumber(L, i));
   };
-  return call(L, "chown", [uid = id(2), gid = id(3)](const char* path, const char*) {
+  return call(L, "chown", kWriteObject, [uid = id(2), gid = id(3)](const char* path, const char*) {
     return ::chown(path, uid, gid);
   });
 }
 
 // utime(path, atime, mtime) -> err; nil is now.
 int change_times(lua_State* L) {
-  return call(L, "utime",
+  return call(L, "utime", kWriteObject,
               [atime = time_at(L, 2), mtime = time_at(L, 3)](const char* path, const char*) {
                 const timespec times[] = {atime, mtime};
                 return utimensat(AT_FDCWD, path, times, 0);
@@ -287,7 +375,7 @@ int make_temp_dir(lua_State* L) {
 
 // chdir(path) -> err
 int change_dir(lua_State* L) {
-  return call(L, "chdir", [](const char* path, const char*) { return ::chdir(path); });
+  return call(L, "chdir", kReadObject, [](const char* path, const char*) { return ::chdir(path); });
 }
 
 }  // namespace rille::fs

@@ -26,7 +26,15 @@ class Remove : public Job {
   }
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = "unlink";
+    int rc = permit_path(access, Access::kWrite, Access::Last::kEntry);
+    missing_ = rc == -ENOENT && missing_ok_;
+    return missing_ ? 0 : rc;
+  }
+
   Step work() override {
+    if (missing_) return Step::kDone;
     const std::string path = path_;
     if (unlink(path.c_str()) == 0) return Step::kDone;
     int error = errno;
@@ -198,6 +206,7 @@ class Remove : public Job {
 
   bool recursive_;
   bool missing_ok_;
+  bool missing_ = false;
   std::vector<Level> levels_;
   Directory reader_;
 };

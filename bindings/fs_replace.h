@@ -16,6 +16,9 @@ class Replacement {
   Replacement& operator=(const Replacement&) = delete;
   ~Replacement();
 
+  // REQUIRES: not looked yet.
+  void set_target(std::string path) { target_ = std::move(path); }
+
   // Looks at what is there. Each of these returns 0 or a negative errno.
   int look();
   bool exists() const { return exists_; }

@@ -45,6 +45,7 @@ class Listener {
   Listener& operator=(const Listener&) = delete;
 
   bool is_open() const { return socket_.is_open(); }
+  const std::string& name() const { return name_; }
   int fd() const { return socket_.get(); }
 
   // The socket has this file, which goes with it.
@@ -221,7 +222,7 @@ int address(lua_State* L) {
   ::getsockname(listener->fd(), reinterpret_cast<sockaddr*>(&bound), &size);
   if (bound.ss_family == AF_UNIX) {
     lua_pushliteral(L, "unix");
-    lua_pushstring(L, address_text(bound, size).c_str());
+    lua_pushstring(L, listener->name().c_str());
     return 2;
   }
   lua_pushstring(L, bound.ss_family == AF_INET ? "inet" : "inet6");
@@ -256,6 +257,9 @@ int listen_tcp(lua_State* L) {
   bool is_v6 = address.ss_family == AF_INET6;
   std::string name = address_text(ip, port);
 
+  Refusal refusal;
+  Access* access = Access::of(L);
+  if (access && !access->may_reach(ip, port, &refusal)) return push_refusal(L, refusal);
   Socket socket = Socket::make(address.ss_family, SOCK_STREAM);
   if (!socket.is_open()) return push_failure(L, errno, "socket", nullptr, name.c_str());
   set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -275,6 +279,17 @@ int listen_tcp(lua_State* L) {
   return push_listener(L, std::move(socket), address_text(address, size), "");
 }
 
+int check_unix_path(lua_State* L, const std::string& path, Access::Last last, CheckedPath* checked,
+                    Refusal* refusal) {
+  Access* access = Access::of(L);
+  if (!access) return 0;
+  if (path[0] != '@') {
+    return access->check_path(path, Access::kRead | Access::kWrite, last, checked, refusal);
+  }
+  bool granted = access->may_reach_all("the abstract Unix socket '" + path + "'", refusal);
+  return granted ? 0 : Access::kRefused;
+}
+
 int listen_unix(lua_State* L) {
   std::size_t length;
   const char* text = luaL_checklstring(L, 1, &length);
@@ -284,7 +299,13 @@ int listen_unix(lua_State* L) {
   if (is_abstract) path[0] = '@';
   sockaddr_un address;
   socklen_t size;
-  if (unix_address(path, &address, &size) != 0) {
+  CheckedPath checked;
+  Refusal refusal;
+  int rc = check_unix_path(L, path, Access::Last::kEntry, &checked, &refusal);
+  if (rc == Access::kRefused) return push_refusal(L, refusal);
+  if (rc < 0) return push_failure(L, -rc, "bind", path.c_str(), nullptr);
+  const std::string& place = checked.path().empty() ? path : checked.path();
+  if (unix_address(place, &address, &size) != 0) {
     return push_failure(L, ENAMETOOLONG, "bind", path.c_str(), nullptr);
   }
 
@@ -295,14 +316,14 @@ int listen_unix(lua_State* L) {
   };
   bool bound = bind();
   if (!bound && errno == EADDRINUSE && !is_abstract) {
-    bound = remove_stale(path, address, size) && bind();
+    bound = remove_stale(place, address, size) && bind();
     if (!bound) errno = EADDRINUSE;
   }
   if (!bound) return push_failure(L, errno, "bind", path.c_str(), nullptr);
   std::string file = is_abstract ? "" : path;
   if (::listen(socket.get(), backlog) != 0) {
     int error = errno;
-    if (!file.empty()) ::unlink(file.c_str());
+    if (!file.empty()) ::unlink(place.c_str());
     return push_failure(L, error, "listen", path.c_str(), nullptr);
   }
   return push_listener(L, std::move(socket), std::move(path), std::move(file));

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <lua.hpp>
+#include <rille/access.hpp>
+#include <string>
 
 #include "socket.h"
 
@@ -23,6 +25,11 @@ void push_listener(lua_State* L, Socket socket);
 
 // The descriptor of the listener at `index`; -1 if it is closed.
 int listener_descriptor(lua_State* L, int index);
+
+// Whether a script may speak on the Unix socket of that path: 0, or what Access gives. Where there
+// is nothing to check, `checked` stays empty.
+int check_unix_path(lua_State* L, const std::string& path, Access::Last last, CheckedPath* checked,
+                    Refusal* refusal);
 
 void define_listener(lua_State* L);
 

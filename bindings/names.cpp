@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <rille/access.hpp>
 #include <rille/builtin.hpp>
 #include <rille/module.hpp>
 #include <string>
@@ -66,6 +67,10 @@ class Lookup final : public Waiting, private PoolJob {
   }
 
   static int run(lua_State* L, std::unique_ptr<Lookup> self) {
+    self->access_ = Access::of(L);
+    if (self->access_ && !self->access_->may_look_up(self->name_, &self->refusal_)) {
+      return push_refusal(L, self->refusal_);
+    }
     self->prepare(L);
     self->submit(pools_of(L), PoolKind::kNames);
     return park(L, std::move(self));
@@ -109,6 +114,11 @@ class Lookup final : public Waiting, private PoolJob {
         addresses.push_back(std::move(text));
       }
     }
+    if (access_ && !access_->filter_addresses(name_, &addresses, &refusal_)) {
+      refusal_.push(L);
+      lua_replace(L, -2);  // nil, for there being no error
+      return 0;
+    }
     lua_createtable(L, static_cast<int>(addresses.size()), 0);
     int n = 0;
     for (const std::string& text : addresses) {
@@ -119,6 +129,8 @@ class Lookup final : public Waiting, private PoolJob {
   }
 
   std::string name_;
+  Access* access_ = nullptr;  // on the loop's thread alone
+  Refusal refusal_;
   addrinfo hints_{};
   addrinfo* found_ = nullptr;
   int result_ = 0;

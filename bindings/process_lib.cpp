@@ -46,10 +46,19 @@ int set_up(lua_State* L, Launch* launch, int stream, int index) {
 int spawn(lua_State* L) {
   Launch::Options options;
   options.args = strings_at(L, 1);
+  Refusal refusal;
+  const std::shared_ptr<const Access> access = options.access = Access::share(L);
+  if (access && !access->may_run_name(options.args[0], &refusal)) return push_refusal(L, refusal);
   if (lua_istable(L, 2)) {
     options.environment = strings_at(L, 2);
+    for (const std::string& entry : options.environment) {
+      std::string name = entry.substr(0, entry.find('='));
+      if (access && !access->may_use_variable(name, &refusal)) return push_refusal(L, refusal);
+    }
   } else {
-    for (char** entry = environ; entry && *entry; ++entry) options.environment.emplace_back(*entry);
+    for (char** entry = environ; entry && *entry; ++entry) {
+      if (!access || access->is_handed_on(*entry)) options.environment.emplace_back(*entry);
+    }
   }
   const char* path = lua_istable(L, 2) ? lua_tostring(L, 3) : getenv("PATH");
   options.path = path ? path : "/bin:/usr/bin";

@@ -157,9 +157,20 @@ void Launch::on_pool() {
   Children::reap_orphans();
   int directory = AT_FDCWD;
   Descriptor cwd;
+  CheckedPath checked;
   if (options_.has_cwd) {
     // Its entry "." can be had only by those who may enter it.
-    std::string inside = options_.cwd + (options_.cwd.empty() ? "" : "/.");
+    std::string folder = options_.cwd;
+    if (options_.access) {
+      int rc = options_.access->check_path(folder, Access::kRead, Access::Last::kObject, &checked,
+                                           &refusal_);
+      if (rc < 0) {
+        fail("chdir", options_.cwd, -rc);
+        return;
+      }
+      folder = checked.path();
+    }
+    std::string inside = folder + (folder.empty() ? "" : "/.");
     cwd = above_standard(Descriptor(::open(inside.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)));
     if (!cwd.is_open()) {
       fail("chdir", options_.cwd, errno);
@@ -169,6 +180,11 @@ void Launch::on_pool() {
   }
   std::string program;
   if (!find_program(directory, &program)) return;
+  if (options_.access &&
+      !options_.access->may_run(directory, program, options_.args[0], &refusal_)) {
+    status_ = Access::kRefused;
+    return;
+  }
   if (given_up_) {
     fail("spawn", options_.args[0], ECANCELED);
     return;
@@ -256,6 +272,7 @@ void Launch::push_stream(lua_State* L, int index) {
 }
 
 int Launch::push(lua_State* L) {
+  if (status_ == Access::kRefused) return push_refusal(L, refusal_);
   if (status_ < 0) {
     rille_push_os_error(L, status_, syscall_, error_path_.c_str(), nullptr, nullptr);
     return 1;

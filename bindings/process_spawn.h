@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <rille/access.hpp>
 #include <rille/builtin.hpp>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ class Launch final : public PoolJob {
   enum class Kind { kGiven, kPipe, kCapture, kFeed };
 
   struct Options {
+    std::shared_ptr<const Access> access;  // null where everything is granted
     std::vector<std::string> args;
     std::vector<std::string> environment;  // entries "name=value"
     std::string path;                      // where programs are looked for
@@ -59,6 +61,7 @@ class Launch final : public PoolJob {
   std::array<Descriptor, 3> ours_;
   std::array<Kind, 3> kinds_{};
 
+  Refusal refusal_;
   rille_waiter* waiter_ = nullptr;
   uv_loop_t* loop_ = nullptr;
   std::shared_ptr<Children> children_;

@@ -1,5 +1,6 @@
 // rille.core.tcp: connecting and listening, over TCP and Unix sockets.
 #include <cerrno>
+#include <rille/access.hpp>
 
 #include "address.h"
 #include "listener.h"
@@ -50,6 +51,10 @@ int connect(lua_State* L) {
   sockaddr_storage to;
   if (parse_address(ip, port, &to) != 0) return luaL_argerror(L, 1, "not an IP address");
 
+  Refusal refusal;
+  Access* access = Access::of(L);
+  if (access && !access->may_reach(ip, port, &refusal)) return push_refusal(L, refusal);
+
   auto op = std::make_unique<Connect>(Operation{"connect", {}, {}, address_text(ip, port)});
   op->handle = make_tcp(rille_loop(L));
   uv_tcp_t* tcp = &op->handle->tcp;
@@ -72,7 +77,13 @@ int connect_unix(lua_State* L) {
     rille_push_os_error(L, -error, syscall, path.c_str(), nullptr, nullptr);
     return 1;
   };
-  if (unix_address(path, &to, &size) != 0) return fail(ENAMETOOLONG, "connect");
+  CheckedPath checked;
+  Refusal refusal;
+  int rc = check_unix_path(L, path, Access::Last::kObject, &checked, &refusal);
+  if (rc == Access::kRefused) return push_refusal(L, refusal);
+  if (rc < 0) return fail(-rc, "connect");
+  const std::string& place = checked.path().empty() ? path : checked.path();
+  if (unix_address(place, &to, &size) != 0) return fail(ENAMETOOLONG, "connect");
   Socket socket = Socket::make(AF_UNIX, SOCK_STREAM);
   if (!socket.is_open()) return fail(errno, "socket");
   if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&to), size) != 0) {
@@ -80,7 +91,7 @@ int connect_unix(lua_State* L) {
     return fail(errno, "connect");
   }
   StreamHandle handle = make_pipe(rille_loop(L));
-  int rc = uv_pipe_open(&handle->pipe, socket.get());
+  rc = uv_pipe_open(&handle->pipe, socket.get());
   if (rc < 0) return fail(-rc, "connect");
   static_cast<void>(socket.release());
   lua_pushnil(L);
@@ -111,7 +122,18 @@ int address(lua_State* L) {
   return 1;
 }
 
+// check_host(host, port): an error unless a script may reach it, also through others
+int check_host(lua_State* L) {
+  Refusal refusal;
+  Access* access = Access::of(L);
+  std::string host = luaL_checkstring(L, 1);
+  if (!access || access->may_reach_host(host, luaL_checkint(L, 2), &refusal)) return 0;
+  refusal.push(L);
+  return 1;
+}
+
 const rille_reg kFunctions[] = {{"connect", connect, RILLE_WAITS},
+                                {"check_host", check_host, RILLE_WAITS},
                                 {"connect_unix", connect_unix, RILLE_WAITS},
                                 {"listen", listen_tcp, RILLE_WAITS},
                                 {"listen_unix", listen_unix, RILLE_WAITS},
@@ -127,7 +149,7 @@ const rille_reg kFunctions[] = {{"connect", connect, RILLE_WAITS},
 extern "C" int luaopen_rille_core_tcp(lua_State* L) {
   rille::define_listener(L);
   // Streams are made here, and there what they can do.
-  lua_getglobal(L, "require");
+  lua_getfield(L, LUA_ENVIRONINDEX, "require");
   lua_pushliteral(L, "rille.net.stream");
   lua_call(L, 1, 0);
   rille_newlib(L, rille::kFunctions);

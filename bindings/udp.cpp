@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include <cerrno>
+#include <rille/access.hpp>
 
 #include "address.h"
 #include "transport.h"
@@ -17,12 +18,22 @@ int push_failure(lua_State* L, int error, const char* syscall, const std::string
   return 1;
 }
 
+// True, with the error pushed, if a script may not reach that.
+bool is_refused(lua_State* L, const char* ip, int port) {
+  Refusal refusal;
+  Access* access = Access::of(L);
+  if (!access || access->may_reach(ip, port, &refusal)) return false;
+  refusal.push(L);
+  return true;
+}
+
 // open(ip, port, v6only, reuse_port) -> err, socket
 int open(lua_State* L) {
   const char* ip = luaL_checkstring(L, 1);
   int port = luaL_checkint(L, 2);
   sockaddr_storage address;
   if (parse_address(ip, port, &address) != 0) return luaL_argerror(L, 1, "not an IP address");
+  if (is_refused(L, ip, port)) return 1;
   int family = address.ss_family;
   std::string name = address_text(ip, port);
   Socket socket = Socket::make(family, SOCK_DGRAM);
@@ -56,6 +67,7 @@ int connect(lua_State* L) {
   int port = luaL_checkint(L, 3);
   sockaddr_storage to;
   socklen_t size;
+  if (is_refused(L, ip, port)) return 1;
   std::string name = address_text(ip, port);
   if (!udp->convert(ip, port, &to, &size)) return push_failure(L, EAFNOSUPPORT, "connect", name);
   if (::connect(udp->fd(), reinterpret_cast<const sockaddr*>(&to), size) != 0) {
@@ -76,6 +88,7 @@ int send(lua_State* L) {
   int port = luaL_checkint(L, 4);
   sockaddr_storage to;
   socklen_t to_size;
+  if (is_refused(L, ip, port)) return 1;
   std::string name = address_text(ip, port);
   if (!udp->convert(ip, port, &to, &to_size)) return push_failure(L, EAFNOSUPPORT, "send", name);
   return udp->send(L, data, size, &to, to_size, std::move(name));
@@ -157,6 +170,7 @@ int membership(lua_State* L) {
   group_req request{};
   request.gr_interface = static_cast<unsigned>(luaL_checkint(L, 4));
   if (parse_address(ip, 0, &request.gr_group) != 0) return luaL_argerror(L, 3, "no IP address");
+  if (is_refused(L, ip, 0)) return 1;
   // A socket for both families joins groups of IPv4 as one of IPv4 does.
   int level = request.gr_group.ss_family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
   int option = lua_toboolean(L, 2) ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP;

@@ -66,7 +66,8 @@ class Watch {
 
   std::shared_ptr<Hub> hub_;
   std::string path_;
-  std::string real_path_;  // also when the working directory is another one
+  std::string real_path_;          // also when the working directory is another one
+  std::shared_ptr<void> checked_;  // keeps that path open where it was checked
   bool recursive_;
   uint64_t id_ = 0;  // none until it is registered
   int root_ = -1;

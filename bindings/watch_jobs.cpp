@@ -31,8 +31,8 @@ class Hub::Cover : public Job {
       auto it = hub_->watches_.find(id);
       if (it == hub_->watches_.end()) continue;
       const Watch* w = it->second;
-      tasks_.push_back(
-          {id, w->real_path_, std::move(folder), w->is_folder_, w->device_, w->inode_});
+      tasks_.push_back({id, w->real_path_, std::move(folder), w->is_folder_, w->device_, w->inode_,
+                        w->checked_});
     }
   }
 
@@ -43,6 +43,8 @@ class Hub::Cover : public Job {
   }
 
  protected:
+  int permit(const Access&) override { return 0; }  // the root was
+
   Step work() override {
     for (Task& task : tasks_) {
       if (task.is_folder) {
@@ -88,6 +90,7 @@ class Hub::Cover : public Job {
     bool is_folder;
     dev_t device;
     ino_t inode;
+    std::shared_ptr<void> checked;  // keeps what `root` leads through open
     int status = 0;
     std::vector<Covered> covered = {};
   };
@@ -113,6 +116,11 @@ class Hub::Start : public Job {
   }
 
  protected:
+  int permit(const Access& access) override {
+    syscall_ = "inotify_add_watch";
+    return permit_path(access, Access::kRead, Access::Last::kObject);
+  }
+
   Step work() override {
     if (early_error_ != 0) return fail("inotify_init", early_error_);
     root_ = inotify_add_watch(inotify_, path_.c_str(), kMask);
@@ -133,6 +141,10 @@ class Hub::Start : public Job {
     if (hub_->gone_) return;
     if (status_ == 0 && !stopped()) {
       watch_->real_path_ = std::move(real_path_);
+      if (checked_ && S_ISDIR(st_.st_mode)) {
+        watch_->real_path_ = path_;
+        watch_->checked_ = checked_;
+      }
       watch_->root_ = root_;
       watch_->is_folder_ = S_ISDIR(st_.st_mode);
       watch_->device_ = st_.st_dev;

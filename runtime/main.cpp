@@ -92,6 +92,28 @@ int script_position(int argc, char** argv) {
   std::exit(2);
 }
 
+void limit(const cxxopts::ParseResult& parsed, rille::Options* options) {
+  using rille::Permissions;
+  bool restricted = parsed.count("sandbox") > 0;
+  Permissions granted = Permissions::none();
+  auto grant = [&](const char* option, auto allow) {
+    if (parsed.count(option) == 0) return;
+    restricted = true;
+    for (const auto& what : parsed[option].as<std::vector<std::string>>()) allow(what);
+  };
+  grant("allow-read", [&](const std::string& dir) { granted.allow_read(dir); });
+  grant("allow-write", [&](const std::string& dir) { granted.allow_write(dir); });
+  grant("allow-net", [&](const std::string& host) { granted.allow_net(host); });
+  grant("allow-run", [&](const std::string& cmd) { granted.allow_run(cmd); });
+  grant("allow-env", [&](const std::string& name) { granted.allow_env(name); });
+  grant("allow-module", [&](const std::string& name) { options->modules.push_back(name); });
+  if (restricted) options->permissions = granted;
+  if (parsed.count("memory-limit")) {
+    options->memory_limit = parsed["memory-limit"].as<std::size_t>();
+  }
+  if (parsed.count("slice-limit")) options->slice_limit = parsed["slice-limit"].as<double>();
+}
+
 CommandLine parse(int argc, char** argv) {
   cxxopts::Options spec("rille", "Runs async Lua programs.");
   spec.custom_help("[options] [script.lua | -] [arguments...]");
@@ -100,6 +122,21 @@ CommandLine parse(int argc, char** argv) {
       "Report what holds the loop up, lock orders that can deadlock, tasks destroyed while "
       "pending; also with RILLE_DEBUG=1")("version", "Print the version")("h,help",
                                                                           "Print this help");
+  auto list = [] { return cxxopts::value<std::vector<std::string>>()->implicit_value("*"); };
+  spec.add_options("Untrusted scripts")("sandbox",
+                                        "Keep files, network, processes and the environment from "
+                                        "the script, but for what is allowed (each option may be "
+                                        "repeated, implies --sandbox, and allows all without a "
+                                        "value)")("allow-read", "Files in DIR may be read", list(),
+                                                  "DIR")(
+      "allow-write", "Files in DIR may be written", list(), "DIR")(
+      "allow-net", "It may be connected to, or listened on", list(), "HOST[:PORT]")(
+      "allow-run", "The command may be run", list(), "CMD")("allow-env", "The variable may be used",
+                                                            list(), "NAME")(
+      "allow-module", "With one of these only such modules may be required", list(), "NAME")(
+      "memory-limit", "The interpreter may take so much memory", cxxopts::value<std::size_t>(),
+      "BYTES")("slice-limit", "Lua may hold the loop up for so long", cxxopts::value<double>(),
+               "SECONDS");
   int position = script_position(argc, argv);
   CommandLine line;
   try {
@@ -113,6 +150,7 @@ CommandLine parse(int argc, char** argv) {
       std::exit(0);
     }
     line.options.debug = parsed.count("debug") > 0;
+    limit(parsed, &line.options);
     if (parsed.count("execute")) {
       line.code = parsed["execute"].as<std::string>();
       line.has_code = true;

@@ -8,7 +8,7 @@ void push_wrapper(lua_State* L, lua_CFunction f, const char* name) {
   lua_getfield(L, LUA_REGISTRYINDEX, "rille.wrap");
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
-    lua_getglobal(L, "require");
+    lua_getfield(L, LUA_REGISTRYINDEX, "rille.require");
     lua_pushliteral(L, "rille.core.wrap");
     lua_call(L, 1, 1);
     lua_pushvalue(L, -1);

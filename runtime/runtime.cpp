@@ -134,6 +134,8 @@ int load_core(lua_State* L) {
   s->open(L);
   lua_setfield(L, loaded, "rille.core.scheduler");
   install_searchers(L);
+  lua_getglobal(L, "require");
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.require");
   auto require = [&](const char* name) {
     lua_getglobal(L, "require");
     lua_pushstring(L, name);
@@ -143,6 +145,9 @@ int load_core(lua_State* L) {
   lua_setfield(L, LUA_REGISTRYINDEX, "rille.errors");
   require("rille.core.main");
   lua_setfield(L, LUA_REGISTRYINDEX, "rille.main");
+  // From here on it is one that may wait.
+  lua_getglobal(L, "require");
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.require");
   return 0;
 }
 

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <lua.hpp>
+#include <memory>
 #include <rille/rille.hpp>
 #include <string_view>
 
 namespace rille {
+
+class Access;
 
 // One for each runtime; lives longer than its Lua state.
 class Limits {
@@ -15,6 +18,7 @@ class Limits {
   Limits(const Limits&) = delete;
   Limits& operator=(const Limits&) = delete;
 
+  // What this runtime was made with, for runtimes that it makes.
   const Options& options() const { return options_; }
 
   // Makes the Lua state, with an allocator that keeps Options::memory_limit. Null without memory.
@@ -34,6 +38,7 @@ class Limits {
 
  private:
   const Options options_;
+  std::shared_ptr<Access> access_;  // null where everything is granted
 };
 
 }  // namespace rille

@@ -28,6 +28,9 @@ int search(lua_State* L) {
     // "stdlib/async/queue.lua" shows up in tracebacks as "rille/async/queue.lua".
     lua_pushfstring(L, "=rille/%s", std::strchr(m->path, '/') + 1);
     if (luaL_loadbuffer(L, m->source, m->size, lua_tostring(L, -1)) != 0) return lua_error(L);
+    // The globals may be those of a script that is not trusted.
+    lua_pushvalue(L, LUA_ENVIRONINDEX);
+    lua_setfenv(L, -2);
     return 1;
   }
   lua_pushfstring(L, "\n\tno module '%s' in rille", name);

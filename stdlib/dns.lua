@@ -1,6 +1,7 @@
 --- rille.dns: what name servers know. `resolve` asks them alone; `lookup` finds a host's addresses
 -- as the other programs of the system do, /etc/hosts and all, and is what connections use.
 local names = require "rille.core.names"
+local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
@@ -119,7 +120,9 @@ Resolver.__index = Resolver
 Resolver.__name = "Resolver"
 
 local function new_resolver(options)
-  local channel = binding.channel(options.servers, math.ceil(options.timeout * 1000), options.tries)
+  local channel, e = binding.channel(options.servers, math.ceil(options.timeout * 1000),
+    options.tries)
+  if not channel then task.raise(e) end
   return setmetatable({ _channel = channel, _timeout = options.timeout }, Resolver)
 end
 

@@ -1,5 +1,6 @@
 --- Connections of the client: straight to the server, or by way of a proxy; plain or with TLS.
 local http1 = require "rille.core.http1"
+local tcp = require "rille.core.tcp"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local base64 = require "rille.http.base64"
@@ -76,6 +77,7 @@ function M.open(url, proxy, context, proxy_context, http2, idle_timeout)
   if url.path then
     stream = connect.unix(url.path)
   elseif proxy then
+    tcp.check_host(url.host, url.port)
     stream = connect.tcp(proxy.host, proxy.port)
     if proxy.tls then stream = start_tls(stream, proxy_context, proxy) end
     if url.tls or url.tunnel then stream = open_tunnel(stream, url, proxy) end
@@ -93,7 +95,9 @@ end
 
 -- ---- which proxy --------------------------------------------------------------------------------
 
-local function variable(name) return os.getenv(name:lower()) or os.getenv(name:upper()) end
+local getenv = require("rille.process").getenv
+
+local function variable(name) return getenv(name:lower()) or getenv(name:upper()) end
 
 -- One entry of no_proxy: a host with all below it, perhaps with a port, an address, or a `*`.
 local function is_exempt(entry, host, port)
@@ -126,8 +130,8 @@ function M.proxy_of_environment(url)
   if url.tls then
     found = variable "https_proxy"
   else
-    found = os.getenv "http_proxy"
-    if not found and not os.getenv "REQUEST_METHOD" then found = os.getenv "HTTP_PROXY" end
+    found = getenv "http_proxy"
+    if not found and not getenv "REQUEST_METHOD" then found = getenv "HTTP_PROXY" end
   end
   found = found or variable "all_proxy"
   if found == nil or found == "" then return nil end

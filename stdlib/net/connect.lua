@@ -44,7 +44,7 @@ local function combined(failures)
   if #failures == 1 then return first end
   local texts = {}
   for i, e in ipairs(failures) do texts[i] = e.message end
-  return errors.new("OSError", table.concat(texts, "; "), {
+  return errors.new(first.kind, table.concat(texts, "; "), {
     code = first.code, errno = first.errno, syscall = first.syscall, address = first.address,
     errors = failures,
   })
@@ -55,7 +55,9 @@ end
 local function attempt(race, ip)
   local ok, result = xpcall(tcp.connect, keep_trace, ip, race.port)
   if not ok then
-    if not errors.is(result, "OSError") then rethrow(result) end
+    if not errors.is(result, "OSError") and not errors.is(result, "PermissionError") then
+      rethrow(result)
+    end
     race.failures[#race.failures + 1] = result
   elseif race.winner then
     result:close()

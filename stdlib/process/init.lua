@@ -31,7 +31,12 @@ end
 ---@param name string
 ---@return string?
 -- Source: POSIX getenv.
-function M.getenv(name) return (binding.getenv(text_argument(name, 1, "getenv"))) end
+-- Errors: PermissionError in a sandbox.
+function M.getenv(name)
+  local value, err = binding.getenv(text_argument(name, 1, "getenv"))
+  if err ~= nil then error(err, 0) end
+  return value
+end
 
 --- Sets a variable, for os.getenv and for children too.
 ---@param name string  not empty, without "="
@@ -49,7 +54,12 @@ end
 
 --- The whole environment, a copy.
 ---@return table<string, string>
-M.environ = binding.environ
+-- Errors: PermissionError in a sandbox where no variable is granted; it shows those that are.
+function M.environ()
+  local variables, err = binding.environ()
+  if err ~= nil then error(err, 0) end
+  return variables
+end
 
 --- The number of this process.
 ---@return integer
