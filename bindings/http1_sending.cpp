@@ -1,6 +1,8 @@
 // Connections of HTTP/1 servers: responses.
 #include "http1_sending.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -208,6 +210,35 @@ int Connection::send(lua_State* L, std::string_view data) {
   buffers[count++] = buffer_of(data);
   if (framing_ == ResponseHead::kChunked) buffers[count++] = buffer_of("\r\n");
   return write(L, buffers.data(), count);
+}
+
+ssize_t Connection::send_file(const CachedFile& file, off_t at, std::size_t size) {
+  if (state_ != kHandling || !started_ || !sends_body_) return -1;
+  // What is encrypted, or stands behind something else, goes another way.
+  bool is_plain = framing_ == ResponseHead::kLength && size <= left_ && !sending_ &&
+                  transport_->pending() == 0 && !transport_->needs_shutdown();
+  uv_stream_t* handle = transport_->handle();
+  uv_os_fd_t fd;
+  if (!is_plain || !handle || uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd) != 0) return 0;
+  deadline_ = 0;
+  if (!head_.empty()) {
+    std::string head = std::exchange(head_, {});
+    closing_ = closes_;
+    begun_ = true;
+    ssize_t n = ::send(fd, head.data(), head.size(), MSG_MORE | MSG_NOSIGNAL | MSG_DONTWAIT);
+    auto sent = static_cast<std::size_t>(std::max<ssize_t>(n, 0));
+    if (sent < head.size()) {
+      transport_->write(head.substr(sent), nullptr);
+      return 0;
+    }
+  }
+  ssize_t n = file.send(fd, at, size);
+  if (n < 0) {
+    cut();
+    return -1;
+  }
+  left_ -= static_cast<std::uint64_t>(n);
+  return n;
 }
 
 bool Connection::finish(std::string_view trailers) {

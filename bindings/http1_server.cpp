@@ -189,6 +189,18 @@ int connection_send(lua_State* L) {
   return c->send(L, check_view(L, 2));
 }
 
+// connection:send_file(file, at, size) -> how many bytes went out at once; nothing if the peer has
+// gone
+int connection_send_file(lua_State* L) {
+  Connection* c = check_connection(L);
+  auto* file = Class<CachedFile>::check(L, 2);
+  ssize_t n = c->send_file(*file, static_cast<off_t>(luaL_checknumber(L, 3)),
+                           static_cast<std::size_t>(luaL_checknumber(L, 4)));
+  if (n < 0) return 0;
+  lua_pushnumber(L, static_cast<double>(n));
+  return 1;
+}
+
 // connection:finish(trailers | nil) -> false if the body is too short
 int connection_finish(lua_State* L) {
   Connection* c = check_connection(L);
@@ -258,6 +270,7 @@ const rille_reg kConnectionMethods[] = {{"next", connection_next, RILLE_WAITS},
                                         {"take_back", connection_take_back, 0},
                                         {"flush", connection_flush, 0},
                                         {"send", connection_send, RILLE_WAITS},
+                                        {"send_file", connection_send_file, 0},
                                         {"finish", connection_finish, 0},
                                         {"wait_end", connection_wait_end, RILLE_WAITS},
                                         {"has_ended", connection_has_ended, 0},

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "cached_file.h"
 #include "http1_message.h"
 #include "stream.h"
 #include "transport.h"
@@ -104,6 +105,10 @@ class Connection final : Transport::Sink {
   // Sends a part of the body, and waits if the peer is slow. nil and true; nil and false if the
   // peer has gone, or takes no more than what was announced.
   int send(lua_State* L, std::string_view data);
+
+  // Sends what it can of a part of the body at once, out of a file, and never waits: how many
+  // bytes, or -1 if the peer has gone.
+  ssize_t send_file(const CachedFile& file, off_t at, std::size_t size);
 
   // Ends the response; false if the body is shorter than was announced.
   bool finish(std::string_view trailers);

@@ -2,6 +2,7 @@
 #include <rille/builtin.hpp>
 
 extern "C" {
+int luaopen_rille_core_cached_file(lua_State* L);
 int luaopen_rille_core_child(lua_State* L);
 int luaopen_rille_core_compress(lua_State* L);
 #ifdef RILLE_HAS_CARES
@@ -38,6 +39,7 @@ int luaopen_rille_core_worker_channel(lua_State* L);
 namespace rille {
 
 const BuiltinModule kBuiltinModules[] = {
+    {"rille.core.cached_file", luaopen_rille_core_cached_file},
     {"rille.core.child", luaopen_rille_core_child},
     {"rille.core.compress", luaopen_rille_core_compress},
 #ifdef RILLE_HAS_CARES

@@ -4,6 +4,7 @@ local fs = require "rille.fs"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local date = require "rille.http.date"
+local cached = require "rille.http.cached"
 local ranges = require "rille.http.ranges"
 local compression = require "rille.http.compression"
 local type_of = require "rille.http.types"
@@ -16,8 +17,6 @@ local type, ipairs = type, ipairs
 local format, floor, min, random = string.format, math.floor, math.min, math.random
 
 local PIECE = 262144 -- bytes read at once
--- Files up to that are read in one go, which is one trip to the pool in the place of three.
-local SMALL = 65536
 
 local M = {}
 
@@ -123,11 +122,19 @@ end
 
 -- Sends parts of an open file; false if the peer has gone.
 local function send_parts(conn, file, parts, encoder, at_start)
+  local is_cached = cached.is_cached(file)
   for _, part in ipairs(parts) do
-    if part[1] > 0 or not at_start then file:seek("set", part[1]) end
-    at_start = false
+    local at, length = part[1], part[2] - part[1] + 1
     if part.head and not conn:send(part.head) then return false end
-    if not send_piece_by_piece(conn, file, part[2] - part[1] + 1, encoder) then return false end
+    local taken
+    if is_cached then
+      taken = file:send(conn, at, length, encoder)
+    else
+      if at > 0 or not at_start then file:seek("set", at) end
+      at_start = false
+      taken = send_piece_by_piece(conn, file, length, encoder)
+    end
+    if not taken then return false end
   end
   return not parts.last or conn:send(parts.last)
 end
@@ -145,22 +152,48 @@ local function small_content(path, stat)
   return nil
 end
 
--- Sends a file, open or small and read by its path; gives the status and how many bytes were sent;
--- false if it has to be opened.
-local function send(conn, req, status, file, path, stat, content_type, lines, flags, type_path)
-  local size = stat.size
-  local modified = floor(stat.mtime)
+-- Text of the versions seen last, by time and size: most files are asked for again and again.
+local versions, count = {}, 0
+local MOST_VERSIONS = 1000
+
+-- Its tag, the time of its last change, and the fields that say so.
+local function make_version(stat, lines)
+  local size, modified = stat.size, floor(stat.mtime)
+  local added = ""
   local tag = field(lines, "etag")
   if not tag then
     tag = format('"%x-%x-%x"', size, modified, floor((stat.mtime - modified) * 1e6))
-    lines = lines .. "ETag: " .. tag .. "\r\n"
+    added = "ETag: " .. tag .. "\r\n"
   end
   local given = field(lines, "last-modified")
   if given then
     modified = date.parse(given) or modified
   else
-    lines = lines .. "Last-Modified: " .. date.format(modified) .. "\r\n"
+    added = added .. "Last-Modified: " .. date.format(modified) .. "\r\n"
   end
+  return tag, modified, added
+end
+
+local function version_of(stat, lines)
+  if lines ~= "" then return make_version(stat, lines) end
+  local version = versions[stat.mtime]
+  if not version or version.size ~= stat.size then
+    if count == MOST_VERSIONS then versions, count = {}, 0 end
+    count = count + 1
+    local tag, modified, added = make_version(stat, lines)
+    version = { size = stat.size, tag = tag, modified = modified, added = added }
+    versions[stat.mtime] = version
+  end
+  return version.tag, version.modified, version.added
+end
+
+-- Sends a file: open, or small, then with its content or read by its path. Gives the status and how
+-- many bytes were sent; false if it has to be opened.
+local function send(conn, req, status, file, path, stat, content_type, lines, flags, type_path,
+    content)
+  local size = stat.size
+  local tag, modified, added = version_of(stat, lines)
+  lines = lines .. added
   local parts
   if status == 200 and (req.method == "GET" or req.method == "HEAD") then
     local other = judge(req, tag, modified)
@@ -196,7 +229,7 @@ local function send(conn, req, status, file, path, stat, content_type, lines, fl
     end
   end
   if not file then
-    local data = small_content(path, stat)
+    local data = content or small_content(path, stat)
     if not data then return false end
     if status == 206 then data = cut(data, parts) end
     if encoder then data = encoder:finish(data) end
@@ -251,10 +284,20 @@ end
 function M.send(conn, req, r, status, value, content_type, lines, flags)
   if type(value) == "string" then
     local type_path = r._type_path or value
-    local stat = r._stat or or_not_found(fs.stat, value)
+    -- What was found out about it, unless somebody has put another file in its place.
+    local is_known = r._path == value
+    local content = is_known and r._content or nil
+    if type(content) == "string" then
+      return send(conn, req, status, nil, value, r._stat, content_type, lines, flags, type_path,
+        content)
+    elseif content then
+      return finish(content, xpcall(send, keep_trace, conn, req, status, content, value, r._stat,
+        content_type, lines, flags, type_path))
+    end
+    local stat = is_known and r._stat or or_not_found(fs.stat, value)
     -- Others, such as FIFOs, might not even open.
     if stat.type ~= "file" then not_found(value) end
-    if stat.size <= SMALL then
+    if stat.size <= cached.SMALL then
       local sent, bytes = send(conn, req, status, nil, value, stat, content_type, lines, flags,
         type_path)
       if sent then return sent, bytes end

@@ -4,6 +4,7 @@ local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local response = require "rille.http.response"
+local cached = require "rille.http.cached"
 
 local xpcall = require("rille.core.protect").xpcall
 local keep_trace, rethrow = task.keep_trace, task.rethrow
@@ -79,6 +80,19 @@ return function(prefix, dir, options)
     return inside and real or nil
   end
 
+  -- The response with a file that the system has in its cache; nil if it has to be looked for.
+  local function from_cache(req, path)
+    if options.precompressed and req.headers["accept-encoding"] then return nil end
+    local stat, content = cached.take(root, path)
+    if not stat then return nil end
+    local headers = {}
+    if max_age then headers["Cache-Control"] = format("max-age=%d", max_age) end
+    if options.precompressed then headers.Vary = "Accept-Encoding" end
+    local full = root .. "/" .. path
+    return response.new { status = 200, file = full, headers = headers, _type_path = path,
+      _path = full, _stat = stat, _content = content }
+  end
+
   local function encoded(req, real, headers)
     if not options.precompressed then return real end
     headers.Vary = "Accept-Encoding"
@@ -104,6 +118,8 @@ return function(prefix, dir, options)
       if not index then return 404 end
       path = path .. index
     end
+    local ready = from_cache(req, path)
+    if ready then return ready end
     local real = within(root .. "/" .. path)
     if not real then return 404 end
     local stat = fs.stat(real)
@@ -118,6 +134,6 @@ return function(prefix, dir, options)
     if max_age then headers["Cache-Control"] = format("max-age=%d", max_age) end
     local file = encoded(req, real, headers)
     return response.new { status = 200, file = file, headers = headers, _type_path = path,
-      _stat = file == real and stat or nil }
+      _path = real, _stat = stat }
   end
 end
