@@ -9,12 +9,12 @@ namespace rille::http2 {
 // clang-format off
 #define RILLE_HTTP2_FUNCTIONS(F) \
   F(nghttp2_option_del) F(nghttp2_option_new) F(nghttp2_option_set_max_deflate_dynamic_table_size) \
-  F(nghttp2_option_set_max_outbound_ack) F(nghttp2_option_set_no_auto_window_update) \
+  F(nghttp2_option_set_max_outbound_ack) F(nghttp2_option_set_max_send_header_block_length) F(nghttp2_option_set_no_auto_window_update) \
   F(nghttp2_option_set_no_closed_streams) F(nghttp2_option_set_peer_max_concurrent_streams) \
   F(nghttp2_session_callbacks_del) F(nghttp2_session_callbacks_new) \
   F(nghttp2_session_callbacks_set_on_begin_headers_callback) \
   F(nghttp2_session_callbacks_set_on_data_chunk_recv_callback) \
-  F(nghttp2_session_callbacks_set_on_frame_recv_callback) \
+  F(nghttp2_session_callbacks_set_on_frame_not_send_callback) F(nghttp2_session_callbacks_set_on_frame_recv_callback) \
   F(nghttp2_session_callbacks_set_on_frame_send_callback) \
   F(nghttp2_session_callbacks_set_on_header_callback) \
   F(nghttp2_session_callbacks_set_on_invalid_frame_recv_callback) \

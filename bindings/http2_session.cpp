@@ -8,11 +8,12 @@ namespace rille::http2 {
 
 namespace {
 
-constexpr std::size_t kPiece = 65536;     // bytes of frames put out at once
-constexpr std::size_t kRoom = 20480;      // for what may come on top: a frame and its head
-constexpr std::size_t kMostKept = 16384;  // capacity that a buffer keeps
-constexpr std::size_t kDirect = 32768;    // from here on it is worth to send without a copy
-constexpr std::size_t kMostAcks = 1000;   // for a peer that does not read them
+constexpr std::size_t kPiece = 65536;       // bytes of frames put out at once
+constexpr std::size_t kRoom = 20480;        // for what may come on top: a frame and its head
+constexpr std::size_t kMostKept = 16384;    // capacity that a buffer keeps
+constexpr std::size_t kDirect = 32768;      // from here on it is worth to send without a copy
+constexpr std::size_t kMostHead = 1 << 24;  // bytes of a head that is sent
+constexpr std::size_t kMostAcks = 1000;     // for a peer that does not read them
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
@@ -240,6 +241,13 @@ struct SessionCallbacks {
     return 0;
   }
 
+  // A head that cannot be sent leaves the peer waiting for ever.
+  static int not_sent(nghttp2_session* session, const nghttp2_frame* frame, int, void*) {
+    if (frame->hd.type != NGHTTP2_HEADERS) return 0;
+    if (Exchange* e = exchange(session, frame->hd.stream_id)) e->reset(NGHTTP2_INTERNAL_ERROR);
+    return 0;
+  }
+
   static int stream_closed(nghttp2_session* session, std::int32_t id, std::uint32_t code,
                            void* data) {
     if (Exchange* e = exchange(session, id)) static_cast<Session*>(data)->release(e, code);
@@ -298,6 +306,7 @@ struct SessionCallbacks {
     nghttp2_session_callbacks_set_on_header_callback(c, header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(c, invalid_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(c, frame);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(c, not_sent);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, invalid_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, chunk);
     nghttp2_session_callbacks_set_on_frame_send_callback(c, sent);
@@ -322,6 +331,7 @@ nghttp2_option* make_option() {
   nghttp2_option_set_no_auto_window_update(o, 1);
   nghttp2_option_set_no_closed_streams(o, 1);
   nghttp2_option_set_max_outbound_ack(o, kMostAcks);
+  nghttp2_option_set_max_send_header_block_length(o, kMostHead);
   return o;
 }
 

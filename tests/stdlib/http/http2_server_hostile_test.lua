@@ -454,3 +454,49 @@ test("connections that say nothing, or no request, are closed in time", function
   peer = frames.connect(port, false):bytes(frames.PREFACE)
   assert(not peer:wait_for "none")
 end)
+
+-- ---- noise --------------------------------------------------------------------------------------
+
+test("noise in the place of frames harms nobody else", function()
+  local port = start(function(req)
+    if req.path == "/large" then return ("x"):rep(100000) end
+    return req:body()
+  end, { body_timeout = 0.2, write_timeout = 0.2 })
+  local seed = 20240229
+  local function random(n)
+    seed = (seed * 1103515245 + 12345) % 2147483648
+    return math.floor(seed / 65536) % n
+  end
+  local makers = {
+    function(id) return frames.frame("HEADERS", 4 + random(2), id, request()) end,
+    function(id)
+      return frames.frame("HEADERS", 5, id, request({ [":path"] = "/large" }))
+    end,
+    function(id)
+      return frames.frame("HEADERS", 4, id, request({ [":method"] = "POST" })) ..
+        frames.frame("DATA", random(2), id, ("x"):rep(random(3000)))
+    end,
+    function(id) return frames.frame("DATA", random(16), id, ("\3"):rep(random(50))) end,
+    function(id) return frames.frame("RST_STREAM", 0, id, frames.be(random(14), 4)) end,
+    function(id) return frames.frame("WINDOW_UPDATE", 0, id, frames.be(random(100000), 4)) end,
+    function() return frames.frame("SETTINGS", 0, 0, frames.be(random(8), 2) ..
+      frames.be(random(32768), 4)) end,
+    function(id) return frames.frame(random(12), random(256), id, ("\130"):rep(random(40))) end,
+    function() return frames.frame("GOAWAY", 0, 0, frames.be(0, 4) .. frames.be(0, 4)) end,
+  }
+  for _ = 1, math.max(50, 400 * test.SCALE) do
+    local peer, parts = frames.connect(port), {}
+    for i = 1, 1 + random(20) do
+      local bytes = makers[1 + random(#makers)](random(4) == 0 and random(9) or 2 * i - 1)
+      if random(8) == 0 then
+        local at = 1 + random(#bytes)
+        bytes = bytes:sub(1, at - 1) .. string.char(random(256)) .. bytes:sub(at + 1)
+      end
+      parts[i] = bytes
+    end
+    pcall(peer.bytes, peer, table.concat(parts))
+    if random(3) == 0 then async.sleep(0) end
+    if random(2) == 0 then peer.socket:abort() else peer:close() end
+  end
+  test.eq(frames.connect(port):get(1):answer(1), "200")
+end)

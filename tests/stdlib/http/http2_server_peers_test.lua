@@ -130,6 +130,12 @@ peer_test("curl", "curl over TLS: ALPN chooses what the client and the server li
     test.eq(run("curl -sSk --http2 @@/stream", base, dir) == TEXT, true)
   end)
 
+peer_test("curl", "curl that asks for an upgrade to HTTP/2 is answered in HTTP/1.1", function()
+  local base, dir = start()
+  test.eq(run("curl -sS --http2 @@/hello", base, dir), "hello 1.1")
+  test.eq(run("curl -sS --http2 --data-binary @f.txt @@/count", base, dir), "320000")
+end)
+
 peer_test("curl", "curl over a Unix socket", function()
   local dir = test.tmpdir()
   local server = http.serve { path = dir .. "/s", handler = function(req) return req.version end }
