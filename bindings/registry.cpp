@@ -33,6 +33,7 @@ int luaopen_rille_core_udp(lua_State* L);
 int luaopen_rille_core_websocket(lua_State* L);
 #endif
 int luaopen_rille_core_worker(lua_State* L);
+int luaopen_rille_core_worker_socket(lua_State* L);
 int luaopen_rille_core_worker_channel(lua_State* L);
 }
 
@@ -70,6 +71,7 @@ const BuiltinModule kBuiltinModules[] = {
     {"rille.core.websocket", luaopen_rille_core_websocket},
 #endif
     {"rille.core.worker", luaopen_rille_core_worker},
+    {"rille.core.worker_socket", luaopen_rille_core_worker_socket},
     {"rille.core.worker_channel", luaopen_rille_core_worker_channel},
     {nullptr, nullptr},
 };

@@ -160,7 +160,6 @@ void Channel::give_up(rille_waiter* waiter, void* data) {
   rille_complete(waiter, w->sends ? push_sent : push_received, w);
 }
 
-// What came for a task that was cancelled meanwhile goes to the next one.
 void Channel::give_back(std::unique_ptr<Message> message) {
   Wait* receiver = nullptr;
   {
@@ -198,8 +197,34 @@ int Channel::push_received(lua_State* L, void* data) {
 
 // ---- what Lua holds ----------------------------------------------------------------------------
 
+// A channel is one object in a Lua state, however often it comes.
 void push_channel(lua_State* L, std::shared_ptr<Channel> channel) {
-  Class<ChannelHandle>::push(L, std::move(channel));
+  static const char kKey = 0;
+  void* key = const_cast<char*>(&kKey);
+  lua_pushlightuserdata(L, key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushlightuserdata(L, key);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+  }
+  lua_pushlightuserdata(L, channel.get());
+  lua_rawget(L, -2);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushlightuserdata(L, channel.get());
+    Class<ChannelHandle>::push(L, std::move(channel));
+    lua_pushvalue(L, -1);
+    lua_insert(L, -3);
+    lua_rawset(L, -4);
+  }
+  lua_remove(L, -2);
 }
 
 std::shared_ptr<Channel> share_channel(lua_State* L, int index) {

@@ -29,6 +29,9 @@ class Channel : public std::enable_shared_from_this<Channel> {
   int receive(lua_State* L);
   void close(lua_State* L);
 
+  // What was received by somebody who has no use for it any more goes to the next one.
+  void give_back(std::unique_ptr<Message> message);
+
   std::size_t size();
   bool is_closed();
 
@@ -51,7 +54,6 @@ class Channel : public std::enable_shared_from_this<Channel> {
 
   int wait(lua_State* L, std::list<Wait*>* list, std::unique_ptr<Message> message,
            std::unique_lock<std::mutex> lock);
-  void give_back(std::unique_ptr<Message> message);
   static void wake(Wait* wait, const uv_loop_t* loop);
   static void give_up(rille_waiter* waiter, void* data);
   static int push_sent(lua_State* L, void* data);

@@ -393,7 +393,7 @@ class Encoder {
         break;
     }
     if (!copied) {
-      lua_getglobal(L_, "tostring");
+      lua_rawgeti(L_, kept_, kToString);
       lua_pushvalue(L_, t + 2);
       if (lua_pcall(L_, 1, 1, 0) != 0 || !lua_isstring(L_, -1)) return false;
       lua_replace(L_, t + 2);
@@ -675,7 +675,7 @@ void push_kept(lua_State* L) {
 void open_codec(lua_State* L, int setup) {
   static const char* const kFields[] = {"error",       "cancelled",     "group", "array",
                                         "object",      "channel",       "marks", "is_signed",
-                                        "make_signed", "make_unsigned", "raise"};
+                                        "make_signed", "make_unsigned", "raise", "tostring"};
   lua_pushlightuserdata(L, const_cast<char*>(&kKeptKey));
   lua_createtable(L, kLastKept, 0);
   int i = 0;

@@ -198,6 +198,16 @@ int receive(lua_State* L) {
   return from->receive(L);
 }
 
+// give_back(channel, value): it has not been received after all
+int give_back(lua_State* L) {
+  std::shared_ptr<Channel> to = Class<ChannelHandle>::check(L, 1)->channel;
+  lua_settop(L, 2);
+  auto message = std::make_unique<Message>();
+  encode(L, 2, Values::kValue, message.get());
+  to->give_back(std::move(message));
+  return 0;
+}
+
 int close_channel(lua_State* L) {
   check_channel(L)->close(L);
   return 0;
@@ -247,6 +257,7 @@ const rille_reg kFunctions[] = {{"setup", setup, 0},
                                 {"channel", channel, 0},
                                 {"send", send, RILLE_WAITS},
                                 {"receive", receive, RILLE_WAITS},
+                                {"give_back", give_back, 0},
                                 {"close", close_channel, 0},
                                 {"size", channel_size, 0},
                                 {"is_closed", channel_is_closed, 0},

@@ -62,7 +62,7 @@ core.setup {
   error = getmetatable(errors.new("Error", "")), cancelled = errors._Cancelled,
   group = getmetatable(errors._group {}), array = marks.ARRAY, object = marks.OBJECT,
   marks = marks.own, is_signed = is_signed, make_signed = make_signed,
-  make_unsigned = make_unsigned, raise = raise,
+  make_unsigned = make_unsigned, raise = raise, tostring = tostring,
 }
 
 -- ---- modules ------------------------------------------------------------------------------------

@@ -133,11 +133,11 @@ test("channels travel through channels, as the same one", function()
   local ways = worker.Channel()
   local reply = worker.Channel()
   ways:send { reply = reply, again = reply }
-  eq(worker.run(function()
+  eq({ worker.run(function()
     local m = ways:recv()
     m.reply:send(m.reply:size())
-    return m.again:size()
-  end), 1)
+    return m.again:size(), m.again == reply
+  end) }, { 1, true })
   eq(reply:recv(), 0)
 end)
 

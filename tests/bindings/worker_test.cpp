@@ -1,0 +1,195 @@
+// Workers at the end of their runtime, and messages that are none.
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <lua.hpp>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../../bindings/worker_codec.h"
+#include "support/runtime_fixture.hpp"
+
+namespace {
+
+double seconds(const std::function<void()>& work) {
+  auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// A runtime's state with the codec in it.
+struct CodecFixture {
+  rille::Runtime runtime;
+  lua_State* L = runtime.lua_state();
+
+  CodecFixture() {
+    rille::Outcome outcome = runtime.run_string("require 'rille.worker'", "=test");
+    REQUIRE(outcome.kind == rille::Outcome::kDone);
+  }
+
+  // The bytes of what a piece of Lua returns.
+  std::string encode(const char* code) {
+    REQUIRE(luaL_loadstring(L, code) == 0);
+    REQUIRE(lua_pcall(L, 0, LUA_MULTRET, 0) == 0);
+    rille::worker::Message message;
+    rille::worker::encode(L, 1, rille::worker::Values::kValue, &message);
+    lua_settop(L, 0);
+    return message.bytes;
+  }
+
+  // Whether bytes are taken for a message. They must not do any harm either way.
+  bool decodes(const std::string& bytes) {
+    rille::worker::Message message;
+    message.bytes = bytes;
+    lua_pushcfunction(L, [](lua_State* l) {
+      auto* m = static_cast<rille::worker::Message*>(lua_touserdata(l, 1));
+      lua_settop(l, 0);
+      return rille::worker::decode(l, *m);
+    });
+    lua_pushlightuserdata(L, &message);
+    bool ok = lua_pcall(L, 1, LUA_MULTRET, 0) == 0;
+    lua_settop(L, 0);
+    return ok;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(CodecFixture, "a message that is cut short or changed is refused, or is another",
+                 "[worker]") {
+  // Without functions: LuaJIT trusts their bytecode.
+  std::string bytes = encode(R"lua(
+    local t = { 1, "two", { 3.5, x = { y = "z" } }, [2.5] = true, n = -7, big = 123456789012LL }
+    t.self = t
+    return t, nil, false, { t }
+  )lua");
+  CHECK(decodes(bytes));
+  for (std::size_t n = 0; n < bytes.size(); ++n) CHECK_FALSE(decodes(bytes.substr(0, n)));
+  CHECK_FALSE(decodes(bytes + "x"));
+  std::mt19937 random(1);
+  int taken = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string changed = bytes;
+    for (unsigned n = random() % 4 + 1; n > 0; --n) {
+      changed[random() % changed.size()] = static_cast<char>(random());
+    }
+    // A kind of object that says function would load what follows as bytecode.
+    if (changed.find("\x1bLJ") == std::string::npos) taken += decodes(changed);
+  }
+  CHECK(taken > 0);
+  CHECK(lua_gettop(L) == 0);
+}
+
+TEST_CASE_METHOD(CodecFixture, "sizes that are lies do not take memory", "[worker]") {
+  std::string huge = "\xff\xff\xff\xff\xff\xff\xff\xff\x7f";
+  for (std::size_t at = 0; at < 6; ++at) CHECK_FALSE(decodes(std::string(at, '\0') + huge));
+  CHECK_FALSE(decodes(std::string("\0\0\1\0", 4) + huge + std::string(100, '\0')));
+}
+
+TEST_CASE("a runtime may be closed while its workers are at work", "[worker]") {
+  for (const char* code : {
+           // busy with waiting, with others waiting in the queue
+           R"lua(
+             local async, worker = require "rille.async", require "rille.worker"
+             pool = worker.Pool { size = 2 }
+             local begun = worker.Channel()
+             tasks = {}
+             for i = 1, 5 do
+               tasks[i] = async.spawn(pool.run, pool, function()
+                 begun:send(true)
+                 require("rille.async").sleep(1000)
+               end)
+             end
+             begun:recv()
+           )lua",
+           // idle
+           R"lua(
+             pool = require("rille.worker").Pool { size = 2 }
+             pool:map({ 1, 2, 3, 4 }, function(x) return x end)
+           )lua",
+           // in the middle of coming and going
+           R"lua(
+             local async, worker = require "rille.async", require "rille.worker"
+             tasks = {}
+             for i = 1, 50 do
+               tasks[i] = async.spawn(worker.run, function(x) return x end, i)
+             end
+             async.sleep(0)
+             async.sleep(0)
+           )lua",
+           // in a channel that both sides hold
+           R"lua(
+             local async, worker = require "rille.async", require "rille.worker"
+             local channel, back = worker.Channel(1), worker.Channel()
+             tasks = { async.spawn(worker.run, function()
+               back:send(true)
+               for v in channel:iter() do back:send(v) end
+             end), async.spawn(channel.send, channel, 1), async.spawn(channel.send, channel, 2),
+               async.spawn(channel.send, channel, 3) }
+             back:recv()
+           )lua",
+           // a worker with workers of its own
+           R"lua(
+             local async, worker = require "rille.async", require "rille.worker"
+             local begun = worker.Channel()
+             task = async.spawn(worker.run, function()
+               require("rille.worker").run(function()
+                 begun:send(true)
+                 require("rille.async").sleep(1000)
+               end)
+             end)
+             begun:recv()
+           )lua",
+       }) {
+    for (int i = 0; i < 3; ++i) {
+      rille::Runtime runtime;
+      rille::Outcome outcome = runtime.run_string(code, "=test");
+      INFO(outcome.message);
+      CHECK(outcome.kind == rille::Outcome::kDone);
+      CHECK(seconds([&] { runtime.close(); }) < 3);
+    }
+  }
+}
+
+TEST_CASE("runtimes of several threads have their own workers", "[worker]") {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([] {
+      rille::Runtime runtime;
+      rille::Outcome outcome = runtime.run_string(R"lua(
+        local worker = require "rille.worker"
+        for i = 1, 20 do assert(worker.run(function(x) return x * 2 end, i) == i * 2) end
+      )lua",
+                                                  "=test");
+      if (outcome.kind != rille::Outcome::kDone) std::abort();
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+TEST_CASE("workers need no FFI", "[worker]") {
+  rille::Runtime runtime;
+  rille::Outcome outcome = runtime.run_string(R"lua(
+    package.loaded.ffi, package.preload.ffi = nil, nil
+    local worker = require "rille.worker"
+    local v = worker.run(function(x) return x end, 5LL)
+    assert(tostring(v) == "5LL")
+    assert(package.loaded.ffi == nil)
+  )lua",
+                                              "=test");
+  INFO(outcome.message);
+  CHECK(outcome.kind == rille::Outcome::kDone);
+}
+
+TEST_CASE("a host without an executable has no pools of processes", "[worker]") {
+  rille::Runtime runtime;
+  rille::Outcome outcome = runtime.run_string(R"lua(
+    local ok, e = pcall(require("rille.worker").Pool, { kind = "process" })
+    assert(not ok and e.kind == "WorkerError" and e.message:find("executable", 1, true))
+  )lua",
+                                              "=test");
+  INFO(outcome.message);
+  CHECK(outcome.kind == rille::Outcome::kDone);
+}
