@@ -1,5 +1,4 @@
 --- Applications: routes, middleware, state, and what happens at their beginning and end.
-local http1 = require "rille.core.http1"
 local task = require "rille.core.task"
 local check = require "rille.core.check"
 local answer = require "rille.http.answer"
@@ -120,18 +119,8 @@ end
 ---@param options? table  `methods`, a list; and those of `get`
 ---@return App  itself
 function App:route(pattern, handler, options)
-  local methods = { "*" }
-  if options ~= nil and check.table(options, 3, "route").methods ~= nil then
-    methods = {}
-    for i, method in ipairs(check.table(options.methods, "methods", "route")) do
-      method = check.string(method, "methods", "route")
-      if not http1.is_token(method) then
-        check.bad("methods", "route", format("'%s' is no method", method))
-      end
-      methods[i] = method:upper()
-    end
-    if #methods == 0 then check.bad("methods", "route", "an empty list") end
-  end
+  options = check.options(options, routes.KNOWN_WITH_METHODS, 3, "route")
+  local methods = routes.methods(options.methods, "route")
   return add(self, pattern, handler, methods, options, "route",
     routes.KNOWN_WITH_METHODS)
 end

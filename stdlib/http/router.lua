@@ -34,6 +34,11 @@ local function parse(pattern)
   if byte(pattern) ~= 47 then
     error(format("the pattern '%s' does not begin with '/'", pattern), 0)
   end
+  local stranger = pattern:match "[?#%c]"
+  if stranger then
+    error(format("'%s': a path has no %s", (pattern:gsub("%c", "?")),
+      stranger:find "%c" and "control characters" or "'" .. stranger .. "'"), 0)
+  end
   local segments, names, seen = {}, {}, {}
   local rest = false
   for segment in (sub(pattern, 2) .. "/"):gmatch "([^/]*)/" do

@@ -18,6 +18,27 @@ M.KNOWN = {
 M.KNOWN_WITH_METHODS = { methods = true }
 for name in pairs(M.KNOWN) do M.KNOWN_WITH_METHODS[name] = true end
 
+-- Those that the server takes; others it answers with 501 before anybody looks for a route.
+local METHODS = {}
+for name in ([[GET HEAD POST PUT PATCH DELETE OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH
+  SEARCH UNLOCK BIND REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE
+  UNSUBSCRIBE PURGE MKCALENDAR LINK UNLINK]]):gmatch "%S+" do METHODS[name] = true end
+
+--- Reads the option `methods`.
+---@return string[]  "*" stands for all
+function M.methods(list, name)
+  if list == nil then return { "*" } end
+  local methods = {}
+  for i, method in ipairs(check.table(list, "methods", name)) do
+    methods[i] = check.string(method, "methods", name):upper()
+    if not METHODS[methods[i]] then
+      check.bad("methods", name, format("'%s' is no method that the server takes", method))
+    end
+  end
+  if #methods == 0 then check.bad("methods", name, "an empty list") end
+  return methods
+end
+
 local function shape_of(value, option, name)
   local ok, shape = pcall(require("rille.http.shape").compile, value)
   if not ok then check.bad(option, name, shape) end
