@@ -335,13 +335,18 @@ void ThreadPool::serve() {
   std::optional<Port> port;
   Runtime runtime(options_);
   port.emplace(this, &runtime);
-  Outcome outcome = runtime.run_string("require('rille.core.worker_thread')()", "=worker");
+  std::string how = "its program is over";
+  try {
+    runtime.execute_string("require('rille.core.worker_thread')()", "=worker");
+  } catch (const Error& e) {
+    how = e.text();
+  }
   if (std::shared_ptr<Job> job = port->close()) {
     job->exit_status = runtime.exit_status();
     if (job->exit_status >= 0) {
       fail(job, "the worker was ended by process.exit(" + std::to_string(job->exit_status) + ")");
     } else {
-      fail(job, "the worker has ended: " + outcome.message);
+      fail(job, "the worker has ended: " + how);
     }
   }
   runtime.close();

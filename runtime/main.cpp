@@ -51,7 +51,7 @@ class SignalWatch {
     signal_wakeup = new uv_async_t;
     signal_wakeup->data = runtime;
     uv_async_init(runtime->loop(), signal_wakeup, [](uv_async_t* wakeup) {
-      static_cast<rille::Runtime*>(wakeup->data)->cancel_main(signal_name(first_signal));
+      static_cast<rille::Runtime*>(wakeup->data)->cancel(signal_name(first_signal));
     });
     uv_unref(reinterpret_cast<uv_handle_t*>(signal_wakeup));
     struct sigaction action = {};
@@ -193,19 +193,27 @@ void die_of(int number) {
 int run(const CommandLine& line) {
   rille::Runtime runtime(line.options);
   SignalWatch watch(&runtime);
-  rille::Outcome outcome = line.has_code ? runtime.run_string(line.code, "=(command line)")
-                                         : runtime.run_file(line.script);
   int status = 0;
+  try {
+    if (line.has_code) {
+      runtime.execute_string(line.code, "=(command line)");
+    } else {
+      runtime.execute_file(line.script);
+    }
+  } catch (const rille::Error& e) {
+    if (runtime.exit_status() < 0) {
+      if (e.cancelled() && signals_seen > 0) die_of(first_signal);
+      std::fflush(stdout);
+      std::cerr << "rille: " << e.text() << std::endl;
+      status = 1;
+    }
+  }
+  runtime.finish();
   if (runtime.exit_status() >= 0) {
     status = runtime.exit_status();
-  } else if (outcome.kind == rille::Outcome::kCancelled && signals_seen > 0) {
-    die_of(first_signal);
-  } else if (outcome.kind != rille::Outcome::kDone) {
-    std::fflush(stdout);
-    std::cerr << "rille: " << outcome.message << std::endl;
+  } else if (runtime.lost_errors() > 0) {
     status = 1;
   }
-  if (status == 0 && runtime.exit_status() < 0 && outcome.lost_errors > 0) status = 1;
   std::cout.flush();
   std::fflush(nullptr);
 #if defined(__SANITIZE_ADDRESS__)

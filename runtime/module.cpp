@@ -1,10 +1,11 @@
 // The part of module.h that registers functions.
 #include <rille/module.h>
 
-namespace {
+#include "waiter.h"
 
-// Wraps a waiting function, which gives its error first, in one that raises it.
-void push_wrapper(lua_State* L, lua_CFunction f, const char* name) {
+namespace rille {
+
+void wrap_waiting(lua_State* L, const char* name) {
   lua_getfield(L, LUA_REGISTRYINDEX, "rille.wrap");
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
@@ -14,7 +15,7 @@ void push_wrapper(lua_State* L, lua_CFunction f, const char* name) {
     lua_pushvalue(L, -1);
     lua_setfield(L, LUA_REGISTRYINDEX, "rille.wrap");
   }
-  lua_pushcfunction(L, f);
+  lua_insert(L, -2);
   lua_getfield(L, LUA_REGISTRYINDEX, "rille.transparent");
   lua_pushvalue(L, -2);
   lua_pushboolean(L, 1);
@@ -24,7 +25,7 @@ void push_wrapper(lua_State* L, lua_CFunction f, const char* name) {
   lua_call(L, 2, 1);
 }
 
-}  // namespace
+}  // namespace rille
 
 extern "C" void rille_newlib_abi(lua_State* L, const rille_reg* functions, int abi) {
   if (abi != RILLE_ABI_VERSION) {
@@ -34,7 +35,8 @@ extern "C" void rille_newlib_abi(lua_State* L, const rille_reg* functions, int a
   lua_newtable(L);
   for (const rille_reg* r = functions; r->name; ++r) {
     if (r->flags & RILLE_WAITS) {
-      push_wrapper(L, r->function, r->name);
+      lua_pushcfunction(L, r->function);
+      rille::wrap_waiting(L, r->name);
     } else {
       lua_pushcfunction(L, r->function);
     }

@@ -4,13 +4,14 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 
+#include "report.h"
 #include "scheduler.h"
 
 namespace rille {
@@ -80,16 +81,15 @@ Pools::Pools(uv_loop_t* loop, int size) : wakeup_(new uv_async_t), size_(size) {
 
 Pools::~Pools() = default;
 
-int Pools::size_from_environment() {
+int Pools::size_from_environment(lua_State* L) {
   const char* text = std::getenv("RILLE_POOL_SIZE");
   if (!text || !*text) return 0;
   int size = 0;
   const char* end = text + std::strlen(text);
   auto [rest, error] = std::from_chars(text, end, size);
   if (error == std::errc() && rest == end && size >= 1 && size <= kLargestSize) return size;
-  std::fprintf(stderr,
-               "rille: RILLE_POOL_SIZE is ignored: it is '%s', not a whole number from 1 to %d\n",
-               text, kLargestSize);
+  report_text(L, std::string("RILLE_POOL_SIZE is ignored: it is '") + text +
+                     "', not a whole number from 1 to " + std::to_string(kLargestSize));
   return 0;
 }
 

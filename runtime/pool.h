@@ -32,7 +32,7 @@ class Pools : public std::enable_shared_from_this<Pools> {
   Pools& operator=(const Pools&) = delete;
 
   // What RILLE_POOL_SIZE says; 0 without it. What is no size is reported and ignored.
-  static int size_from_environment();
+  static int size_from_environment(lua_State* L);
 
   int size();
   int queued() const;       // jobs that wait for a thread

@@ -7,32 +7,17 @@
 #include <climits>
 #include <cstring>
 #include <lua.hpp>
+#include <rille/builtin.hpp>
 #include <rille/rille.hpp>
 #include <stdexcept>
 
-#include "scheduler.h"
-#include "script_limits.h"
+#include "host.h"
 #include "searchers.h"
-#include "upvalues.h"
 #include "worker_process.h"
 
 namespace rille {
 
 const char* version() { return RILLE_VERSION; }
-
-struct Runtime::Impl {
-  uv_loop_t loop;
-  Limits limits;
-  lua_State* L = nullptr;
-  std::unique_ptr<Scheduler> scheduler;
-  int exit_status = -1;
-  bool closed = false;
-
-  explicit Impl(const Options& options);
-  Outcome run(int loaded);
-  bool call_main(const char* function, int nargs, int nresults);
-  void close();
-};
 
 namespace {
 
@@ -90,39 +75,52 @@ int set_globals(lua_State* L) {
   lua_newtable(L);
   lua_pushstring(L, version());
   lua_setfield(L, -2, "version");
-  lua_createtable(L, static_cast<int>(options->args.size()), 0);
-  lua_createtable(L, static_cast<int>(options->args.size()), 2);
-  int i = 0;
-  for (const std::string& a : options->args) {
-    ++i;
-    lua_pushlstring(L, a.data(), a.size());
-    lua_pushvalue(L, -1);
-    lua_rawseti(L, -4, i);
-    lua_rawseti(L, -2, i);
-  }
-  lua_pushlstring(L, options->script.data(), options->script.size());
-  lua_rawseti(L, -2, 0);
-  i = 0;
-  for (auto word = options->command.rbegin(); word != options->command.rend(); ++word) {
-    lua_pushlstring(L, word->data(), word->size());
-    lua_rawseti(L, -2, --i);
-  }
-  lua_setglobal(L, "arg");
+  push_list(L, options->args);
   lua_setfield(L, -2, "args");
   lua_pushvalue(L, -1);
   lua_setglobal(L, "rille");
   lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
   lua_insert(L, -2);
   lua_setfield(L, -2, "rille");
-  if (!options->script.empty() && options->script != "-") {
-    std::size_t slash = options->script.rfind('/');
-    std::string folder = slash == std::string::npos ? "." : options->script.substr(0, slash);
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "path");
-    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder.c_str(), folder.c_str(),
-                    lua_tostring(L, -1));
-    lua_setfield(L, -3, "path");
+  if (options->command.empty()) return 0;
+  push_list(L, options->args);
+  lua_pushlstring(L, options->script.data(), options->script.size());
+  lua_rawseti(L, -2, 0);
+  int i = 0;
+  for (auto word = options->command.rbegin(); word != options->command.rend(); ++word) {
+    lua_pushlstring(L, word->data(), word->size());
+    lua_rawseti(L, -2, --i);
   }
+  lua_setglobal(L, "arg");
+  return 0;
+}
+
+// What rille.core.main calls at the end of a task of the host's.
+int task_ended(lua_State* L) {
+  static_cast<Runtime::Impl*>(lua_touserdata(L, lua_upvalueindex(1)))
+      ->task_ended(lua_tonumber(L, 1));
+  return 0;
+}
+
+int connect_host(lua_State* L) {
+  auto* impl = static_cast<Runtime::Impl*>(lua_touserdata(L, 1));
+  lua_getfield(L, LUA_REGISTRYINDEX, "rille.main");
+  lua_pushlightuserdata(L, impl);
+  lua_pushcclosure(L, task_ended, 1);
+  lua_setfield(L, -2, "finished");
+  if (impl->options.on_report) {
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_getfield(L, -1, "rille.core.report");
+    lua_getfield(L, LUA_REGISTRYINDEX, "rille.write");
+    lua_setfield(L, -2, "write");
+  }
+  lua_pushlightuserdata(L, &impl->limits);
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.limits");
+  lua_pushlightuserdata(L, &impl->exit_status);
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.exit_status");
+  lua_pushlightuserdata(L, &impl->options);
+  lua_setfield(L, LUA_REGISTRYINDEX, "rille.options");
+  impl->limits.install(L);
   return 0;
 }
 
@@ -165,9 +163,14 @@ void keep_libraries(lua_State* L) {
   }
 }
 
-[[noreturn]] void fail(lua_State* L) {
-  const char* message = lua_tostring(L, -1);
-  throw std::runtime_error(message ? message : "unknown error");
+int set_debug(lua_State* L) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "rille.async");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "set_debug");
+  lua_pushboolean(L, 1);
+  lua_call(L, 1, 0);
+  return 0;
 }
 
 // A peer that has gone is an error of the write, EPIPE, not the end of the process: libuv cannot
@@ -177,109 +180,117 @@ void ignore_broken_pipes() {
   if (sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
 }
 
+// Handles that are closing; their callbacks come in the loop's next turn.
+bool any_closing(uv_loop_t* loop) {
+  bool any = false;
+  uv_walk(
+      loop,
+      [](uv_handle_t* h, void* found) {
+        if (uv_is_closing(h)) *static_cast<bool*>(found) = true;
+      },
+      &any);
+  return any;
+}
+
 }  // namespace
 
-Runtime::Impl::Impl(const Options& options) : limits(options) {
+Runtime::Impl::Impl(Options given)
+    : options(std::move(given)), reporter(options.on_report), limits(options) {
   ignore_broken_pipes();
-  uv_loop_init(&loop);
+  loop = options.loop;
+  if (!loop) {
+    loop = &own_loop;
+    if (int rc = uv_loop_init(loop); rc < 0) throw Error("OSError", uv_strerror(rc));
+  }
   L = limits.new_state();
-  if (!L) throw std::bad_alloc();
-  scheduler = std::make_unique<Scheduler>(L, &loop);
-  if (lua_cpcall(L, open_libraries, nullptr) != 0 ||
-      lua_cpcall(L, load_core, scheduler.get()) != 0 ||
-      lua_cpcall(L, set_globals, const_cast<Options*>(&options)) != 0 ||
-      lua_cpcall(L, set_program, const_cast<Options*>(&options)) != 0) {
-    fail(L);
+  if (!L) {
+    if (loop == &own_loop) uv_loop_close(loop);
+    throw std::bad_alloc();
   }
-  lua_pushlightuserdata(L, &exit_status);
-  lua_setfield(L, LUA_REGISTRYINDEX, "rille.exit_status");
-  lua_pushlightuserdata(L, const_cast<Options*>(&limits.options()));
-  lua_setfield(L, LUA_REGISTRYINDEX, "rille.options");
-  auto install = [](lua_State* l) {
-    static_cast<Limits*>(lua_touserdata(l, 1))->install(l);
-    return 0;
+  home = std::make_shared<Home>();
+  install_reporter(L, &reporter);
+  scheduler = std::make_unique<Scheduler>(L, loop);
+  scheduler->limits = &limits;
+  home->mailbox = scheduler->mailbox;
+  home->impl = this;
+  if (options.loop) {
+    scheduler->run_with_loop([this](bool begins) { turn(begins); });
+  }
+  auto call = [this](lua_CFunction f, void* data) {
+    if (lua_cpcall(L, f, data) != 0) throw_opening_error();
   };
-  if (lua_cpcall(L, install, &limits) != 0) fail(L);
-  if (options.debug) {
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "rille.async");
-    if (lua_pcall(L, 1, 1, 0) != 0) fail(L);
-    lua_getfield(L, -1, "set_debug");
-    lua_pushboolean(L, 1);
-    if (lua_pcall(L, 1, 0, 0) != 0) fail(L);
-    lua_pop(L, 1);
+  try {
+    call(open_libraries, nullptr);
+    call(load_core, scheduler.get());
+    call(set_globals, &options);
+    call(set_program, &options);
+    if (options.debug) call(set_debug, nullptr);
+    call(connect_host, this);
+    opened_well = true;
+  } catch (...) {
+    close();
+    throw;
   }
 }
 
-// Calls rille.core.main's function with the values on top of the stack.
-bool Runtime::Impl::call_main(const char* function, int nargs, int nresults) {
-  lua_getfield(L, LUA_REGISTRYINDEX, "rille.main");
-  lua_getfield(L, -1, function);
-  lua_remove(L, -2);
-  lua_insert(L, -1 - nargs);
-  if (lua_pcall(L, nargs, nresults, 0) == 0) return true;
-  std::fprintf(stderr, "rille: %s\n", lua_tostring(L, -1));
-  lua_pop(L, 1);
-  return false;
+// Around what runs in a host's loop. Posted functions are called in polls of ours too.
+void Runtime::Impl::turn(bool begins) {
+  if (begins && turns++ == 0) {
+    try {
+      turning = std::make_unique<Inside>(this);
+    } catch (const Error& e) {  // a callback of C's loop cannot throw
+      std::fprintf(stderr, "rille: fatal: %s\n", e.message().c_str());
+      std::abort();
+    }
+    ran_before = std::exchange(running, true);
+  } else if (!begins && --turns == 0) {
+    running = ran_before;
+    turning.reset();
+  }
 }
 
-// Runs the function on top of the stack, with the script's arguments.
-Outcome Runtime::Impl::run(int loaded) {
-  Outcome outcome;
-  if (loaded != 0) {
-    outcome.kind = Outcome::kFailed;
-    outcome.message = lua_tostring(L, -1);
-    lua_settop(L, 0);
-    return outcome;
-  }
-  int nargs = 0;
-  lua_getglobal(L, "rille");
-  lua_getfield(L, -1, "args");
-  lua_remove(L, -2);
-  int args = lua_gettop(L);
-  nargs = static_cast<int>(lua_objlen(L, args));
-  luaL_checkstack(L, nargs + 8, "too many arguments");
-  for (int i = 1; i <= nargs; ++i) lua_rawgeti(L, args, i);
-  lua_remove(L, args);
-  if (!call_main("start", nargs + 1, 0)) {
-    outcome.kind = Outcome::kFailed;
-    return outcome;
-  }
-  scheduler->run();
+void Runtime::Impl::throw_opening_error() {
+  const char* message = lua_tostring(L, -1);
+  throw Error("Error", std::string("the runtime does not open: ") +
+                           (message ? message : "not enough memory"));
+}
 
-  // What the script left running may clean up, and what that leaves too.
-  while (call_main("cancel_rest", 0, 1)) {
-    bool any = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    if (!any) break;
-    if (!scheduler->run()) {
-      call_main("report_destroyed", 0, 0);
-      break;
-    }
-  }
+Runtime::Impl::~Impl() = default;
 
-  if (call_main("outcome", 0, 3)) {
-    std::string kind = lua_tostring(L, -3);
-    if (kind != "done") {
-      outcome.kind = kind == "failed" ? Outcome::kFailed : Outcome::kCancelled;
-      outcome.message = lua_isstring(L, -1) ? lua_tostring(L, -1) : "";
-      if (kind == "cancelled" && lua_istable(L, -2)) {
-        lua_getfield(L, -2, "reason");
-        if (lua_isstring(L, -1)) outcome.reason = lua_tostring(L, -1);
-      }
-    }
-    lua_settop(L, 0);
-  }
-  if (call_main("flush_lost", 0, 1)) {
-    outcome.lost_errors = static_cast<int>(lua_tointeger(L, -1));
-    lua_pop(L, 1);
-  }
-  return outcome;
+// Until every task has ended and cleaned up.
+void Runtime::Impl::finish() {
+  constexpr double kPatience = 10;
+  collect();
+  scheduler->turn(0);  // what was posted
+  cancel_rest(true, kPatience);
+  finished = true;
+  call_main_with("at_the_end", true);
+  count_lost(true);
 }
 
 void Runtime::Impl::close() {
   if (closed) return;
-  closed = true;
+  if (opened_well && !finished) finish();
+  finished = closed = true;
+  // What the host still holds of tasks is taken out of Lua.
+  std::vector<std::shared_ptr<Task::State>> left;
+  for (auto& [id, weak] : tasks) {
+    if (auto task = weak.lock()) left.push_back(std::move(task));
+  }
+  for (auto& task : left) {
+    if (task->fetched) continue;
+    if (task->done) {
+      fetch(task.get());
+    } else {
+      task->error.emplace("CancelledError", "the task was cancelled: the runtime is closed");
+      task->error->set_cancelled(true);
+      task->done = task->fetched = true;
+    }
+  }
+  {
+    std::lock_guard lock(home->mutex);
+    home->impl = nullptr;
+  }
   // A thread that a broken disk or name server holds up is left to itself in the end.
   constexpr std::chrono::seconds kPatience(10);
   auto deadline = Pools::Clock::now() + kPatience;
@@ -289,11 +300,21 @@ void Runtime::Impl::close() {
   lua_close(L);
   // Handles of objects that the state owned are closing now; let their callbacks free them.
   do {
-    uv_run(&loop, UV_RUN_DEFAULT);
+    run_dry();
   } while (pools.outstanding() > 0 && pools.wait_for_all(deadline));
   pools.close();
-  uv_run(&loop, UV_RUN_DEFAULT);
-  uv_loop_close(&loop);
+  run_dry();
+  if (loop == &own_loop) uv_loop_close(loop);
+  for (auto& task : left) {
+    Task handle = TaskAccess::make(task);
+    for (auto& callback : std::exchange(task->callbacks, {})) {
+      try {
+        callback(handle);
+      } catch (const std::exception& e) {
+        reporter.report(std::string("error in a function of the host: ") + e.what());
+      }
+    }
+  }
 }
 
 const Options& options_of(lua_State* L) {
@@ -303,41 +324,13 @@ const Options& options_of(lua_State* L) {
   return *options;
 }
 
-Runtime::Runtime(Options options) : impl_(std::make_unique<Impl>(options)) {}
-
-Runtime::~Runtime() { close(); }
-
-Outcome Runtime::run_file(const std::string& path) {
-  return impl_->run(luaL_loadfile(impl_->L, path == "-" ? nullptr : path.c_str()));
+// Runs the loop until what was ours has gone. On a host's, that is all that is closing.
+void Runtime::Impl::run_dry() {
+  if (loop == &own_loop) {
+    uv_run(loop, UV_RUN_DEFAULT);
+    return;
+  }
+  while (any_closing(loop)) uv_run(loop, UV_RUN_NOWAIT);
 }
-
-Outcome Runtime::run_string(std::string_view code, const std::string& chunk_name) {
-  return impl_->run(luaL_loadbuffer(impl_->L, code.data(), code.size(), chunk_name.c_str()));
-}
-
-void Runtime::cancel_main(std::string_view reason) {
-  if (impl_->closed) return;  // the loop still runs then, and so do the host's callbacks
-  // A callback of the loop has no protected call around it.
-  int status = lua_cpcall(
-      impl_->L,
-      [](lua_State* L) {
-        auto* text = static_cast<std::string_view*>(lua_touserdata(L, 1));
-        lua_getfield(L, LUA_REGISTRYINDEX, "rille.main");
-        lua_getfield(L, -1, "cancel");
-        lua_pushlstring(L, text->data(), text->size());
-        lua_call(L, 1, 0);
-        return 0;
-      },
-      &reason);
-  if (status != 0) lua_pop(impl_->L, 1);
-}
-
-uv_loop_t* Runtime::loop() const { return &impl_->loop; }
-
-lua_State* Runtime::lua_state() const { return impl_->L; }
-
-int Runtime::exit_status() const { return impl_->exit_status; }
-
-void Runtime::close() { impl_->close(); }
 
 }  // namespace rille

@@ -1,10 +1,11 @@
 #include "scheduler.h"
 
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <utility>
 
+#include "report.h"
+#include "script_limits.h"
 #include "upvalues.h"
 #include "waiter.h"
 
@@ -39,7 +40,7 @@ void Scheduler::Ring::remove(const Slot* k) {
 
 Scheduler::Scheduler(lua_State* L, uv_loop_t* loop)
     : mailbox(std::make_shared<Mailbox>()),
-      pools(std::make_shared<Pools>(loop, Pools::size_from_environment())),
+      pools(std::make_shared<Pools>(loop, Pools::size_from_environment(L))),
       L_(L),
       loop_(loop),
       timer_(new uv_timer_t) {
@@ -69,23 +70,35 @@ Scheduler* Scheduler::of(lua_State* L) {
 
 bool Scheduler::run() {
   stopped_ = false;
+  driving_ = true;
+  polling_ = false;
   pools->stay_awake();
   bool went_well = run_all();
   pools->call_threads();
   pools->sleep();
+  driving_ = false;
+  polling_ = hosted_;
+  nudge();
   return went_well;
+}
+
+void Scheduler::drain_once() {
+  limits->begin_slice();
+  lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
+  if (lua_pcall(L_, 0, 0, 0) != 0) {
+    // Only running out of memory between two tasks gets here.
+    const char* text = lua_tostring(L_, -1);
+    report_text(L_, text ? text : "an error between two tasks");
+    current_ = nullptr;
+    lua_settop(L_, 0);
+    lua_gc(L_, LUA_GCCOLLECT, 0);
+  }
+  limits->end_slice();
 }
 
 bool Scheduler::run_all() {
   for (;;) {
-    lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
-    if (lua_pcall(L_, 0, 0, 0) != 0) {
-      // Only running out of memory between two tasks gets here.
-      std::fprintf(stderr, "rille: %s\n", lua_tostring(L_, -1));
-      current_ = nullptr;
-      lua_settop(L_, 0);
-      lua_gc(L_, LUA_GCCOLLECT, 0);
-    }
+    drain_once();
     if (stopped_) return true;
     if (anything_ready()) {
       poll(UV_RUN_NOWAIT);
@@ -103,12 +116,102 @@ bool Scheduler::run_all() {
 
 void Scheduler::poll(uv_run_mode mode) {
   pools->call_threads();
+  if (has_mail()) {  // with nothing alive in it, the loop would not look
+    deliver_letters(this);
+    if (anything_ready()) mode = UV_RUN_NOWAIT;
+  }
   if (pools->deliver() || (mode == UV_RUN_ONCE && pools->linger())) mode = UV_RUN_NOWAIT;
   if (mode == UV_RUN_ONCE) pools->sleep();
   polling_ = true;
   uv_run(loop_, mode);
   polling_ = false;
   pools->stay_awake();
+}
+
+bool Scheduler::turn(double budget) {
+  double end = budget > 0 ? now() + budget : 0;
+  stopped_ = false;
+  driving_ = true;
+  polling_ = false;
+  // The loop has to look at its descriptors even if nothing in it is alive.
+  auto* mail = reinterpret_cast<uv_handle_t*>(mailbox->wakeup);
+  uv_ref(mail);
+  poll(UV_RUN_NOWAIT);
+  while (anything_ready()) {
+    drain_once();
+    poll(UV_RUN_NOWAIT);
+    if (!(end > 0 && now() < end)) break;
+  }
+  if (attached_ == 0) uv_unref(mail);
+  pools->call_threads();
+  pools->sleep();
+  driving_ = false;
+  polling_ = hosted_;
+  nudge();
+  return anything_ready() || alive();
+}
+
+double Scheduler::timeout() {
+  if (anything_ready() || has_mail()) return 0;
+  if (!uv_loop_alive(loop_)) return -1;
+  uv_update_time(loop_);
+  int ms = uv_backend_timeout(loop_);
+  return ms < 0 ? -1 : ms * 1e-3;
+}
+
+// libuv runs some callbacks before it blocks: it must not block any more.
+void Scheduler::wake_loop() {
+  if (!hosted_ || driving_) {
+    uv_stop(loop_);
+  } else {
+    uv_idle_start(idle_handle_, [](uv_idle_t*) {});
+  }
+}
+
+void Scheduler::run_with_loop(std::function<void(bool)> around) {
+  around_ = std::move(around);
+  prepare_ = new uv_prepare_t;
+  check_ = new uv_check_t;
+  idle_handle_ = new uv_idle_t;
+  uv_prepare_init(loop_, prepare_);
+  uv_check_init(loop_, check_);
+  uv_idle_init(loop_, idle_handle_);
+  prepare_->data = check_->data = this;
+  uv_prepare_start(prepare_,
+                   [](uv_prepare_t* h) { static_cast<Scheduler*>(h->data)->host_turn(); });
+  uv_check_start(check_, [](uv_check_t* h) { static_cast<Scheduler*>(h->data)->host_turn(); });
+  uv_unref(reinterpret_cast<uv_handle_t*>(prepare_));
+  uv_unref(reinterpret_cast<uv_handle_t*>(check_));
+  hosted_ = polling_ = true;
+}
+
+// Before the host's loop sleeps, and after: tasks have their turn.
+void Scheduler::host_turn() {
+  if (driving_) return;
+  if (anything_ready()) {
+    around_(true);
+    polling_ = false;
+    drain_once();
+    pools->call_threads();
+    polling_ = true;
+    around_(false);
+  }
+  if (anything_ready()) {
+    wake_loop();
+  } else {
+    uv_idle_stop(idle_handle_);
+  }
+}
+
+void Scheduler::call(const std::function<void()>& fn) {
+  if (around_) around_(true);
+  try {
+    fn();
+  } catch (const std::exception& e) {
+    report_text(L_, std::string("error in a function of the host: ") + e.what());
+  }
+  if (around_) around_(false);
+  nudge();
 }
 
 // An operation that some other thread will complete has no handle of its own in the loop: the
@@ -126,6 +229,7 @@ void Scheduler::count_attached(int by) {
 
 // A live timer, handle or request. Stale timers do not count.
 bool Scheduler::alive() {
+  if (has_mail()) return true;
   if (heap_.size() == stale_ && timer_active_) {
     heap_.sweep([](const TimerEntry&) { return true; });
     stale_ = 0;
@@ -181,7 +285,8 @@ bool Scheduler::call_hook(lua_State* L, Hook hook, int nargs) {
   lua_rawgeti(L, upvalue(kHooksUpvalue), hook);
   lua_insert(L, -1 - nargs);
   if (lua_pcall(L, nargs, 1, 0) == 0) return true;
-  std::fprintf(stderr, "rille: error in the runtime: %s\n", lua_tostring(L, -1));
+  const char* text = lua_tostring(L, -1);
+  report_text(L, std::string("error in the runtime: ") + (text ? text : "no text"));
   lua_pop(L, 1);
   return false;
 }
@@ -234,6 +339,7 @@ void Scheduler::open_batch(lua_State* L) {
   lua_pop(L, 1);
   ready_.push(Item::batch(0));
   batch_open_ = true;
+  if (polling_) wake_loop();
   lua_pushboolean(L, 1);
   lua_rawseti(L, upvalue(kStateUpvalue), kBatchOpen);
 }
@@ -574,6 +680,7 @@ void Scheduler::fire_timers() {
 // ---- the end -----------------------------------------------------------------------------------
 
 void Scheduler::close() {
+  closing_ = true;
   deliver_letters(this);
   for (uint32_t i = 1; i < slots_.size(); ++i) detach(slot(i));
   while (waiters) {
@@ -585,10 +692,21 @@ void Scheduler::close() {
   }
   uv_close(reinterpret_cast<uv_handle_t*>(timer_),
            [](uv_handle_t* h) { delete reinterpret_cast<uv_timer_t*>(h); });
-  std::lock_guard lock(mailbox->mutex);
-  uv_close(reinterpret_cast<uv_handle_t*>(mailbox->wakeup),
-           [](uv_handle_t* h) { delete reinterpret_cast<uv_async_t*>(h); });
-  mailbox->wakeup = nullptr;
+  auto close_handle = [](auto* handle) {
+    if (!handle) return;
+    uv_close(reinterpret_cast<uv_handle_t*>(handle), [](uv_handle_t* h) {
+      delete reinterpret_cast<std::remove_pointer_t<decltype(handle)>*>(h);
+    });
+  };
+  close_handle(std::exchange(prepare_, nullptr));
+  close_handle(std::exchange(check_, nullptr));
+  close_handle(std::exchange(idle_handle_, nullptr));
+  hosted_ = polling_ = false;
+  {
+    std::lock_guard lock(mailbox->mutex);
+    close_handle(std::exchange(mailbox->wakeup, nullptr));
+  }
+  deliver_letters(this);  // what came in meanwhile; from here on nothing does
 }
 
 }  // namespace rille

@@ -6,7 +6,9 @@
 #include <rille/module.h>
 #include <uv.h>
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <lua.hpp>
 #include <memory>
 #include <mutex>
@@ -19,6 +21,7 @@
 namespace rille {
 
 struct WaitList;
+class Limits;
 class Scheduler;
 
 // Something inside a task that can be cancelled on its own (a timeout, a group), or a shield that
@@ -72,16 +75,19 @@ struct WaitList {
   uint32_t tail = 0;
 };
 
-// Completions from other threads. Shared with every waiter, since a thread may finish after the
-// runtime is gone.
+// Completions from other threads, and calls. Shared with every waiter, since a thread may finish
+// after the runtime is gone.
 struct Mailbox {
   struct Letter {
-    rille_waiter* waiter;
+    rille_waiter* waiter;  // null: it is a call
     int (*push)(lua_State*, void*);
     void* data;
+    std::function<void()> call;
+    bool at_end_too = false;  // it is called even if the runtime is closed meanwhile
   };
   std::mutex mutex;
   std::vector<Letter> letters;
+  std::atomic<bool> any{false};
   uv_async_t* wakeup = nullptr;  // null once the runtime is closed
 };
 
@@ -108,11 +114,28 @@ class Scheduler {
     budget_ = 0;
   }
 
+  // One round of what `run` does, for those who call it again and again: what has come in and what
+  // is ready, and again for as long as there is more and `budget` seconds are not over. True if
+  // anything is left.
+  bool turn(double budget);
+  // Seconds until `turn` has something to do; below 0: never.
+  double timeout();
+  // The loop is the host's, which runs it: tasks run in its callbacks from here on, each time
+  // between around(true) and around(false).
+  void run_with_loop(std::function<void(bool)> around);
+  // Something may have become ready without the scheduler's own doing: a task was spawned.
+  void nudge() {
+    if (polling_ && anything_ready()) wake_loop();
+  }
+  // Called around each call that another thread has posted.
+  void call(const std::function<void()>& fn);
+
   // Ends every wait without running Lua, and closes the scheduler's own handles.
   void close();
 
   uv_loop_t* loop() const { return loop_; }
   lua_State* main_state() const { return L_; }
+  bool is_closing() const { return closing_; }
   void count_abandoned(int by) { abandoned_ += by; }
   void count_attached(int by);
 
@@ -142,6 +165,7 @@ class Scheduler {
   rille_waiter* waiters = nullptr;  // all that are not completed
   std::shared_ptr<Mailbox> mailbox;
   std::shared_ptr<Pools> pools;
+  Limits* limits = nullptr;  // told of each stretch of Lua
 
  private:
   friend struct TaskLib;
@@ -166,10 +190,13 @@ class Scheduler {
   void make_ready(Slot* k) {
     if (batch_open_) close_batch();
     ready_.push(Item(k));
-    // libuv runs some callbacks before it blocks: it must not block any more.
-    if (polling_) uv_stop(loop_);
+    if (polling_) wake_loop();
   }
+  void wake_loop();
   bool run_all();
+  void drain_once();
+  void host_turn();
+  bool has_mail() const { return mailbox->any.load(std::memory_order_relaxed); }
   void poll(uv_run_mode mode);
   void open_batch(lua_State* L);
   void close_batch();
@@ -266,7 +293,14 @@ class Scheduler {
   int abandoned_ = 0;  // operations that nobody waits for any more
   uint64_t waits_ = 0;
   bool stopped_ = false;
-  bool polling_ = false;  // inside uv_run
+  bool polling_ = false;  // inside uv_run, ours or the host's
+  bool hosted_ = false;   // the host runs the loop
+  bool driving_ = false;  // but for now we do
+  bool closing_ = false;
+  std::function<void(bool)> around_;
+  uv_prepare_t* prepare_ = nullptr;  // these only with a host's loop
+  uv_check_t* check_ = nullptr;
+  uv_idle_t* idle_handle_ = nullptr;
   bool debug_ = false;
   bool probe_ = false;
   double slow_limit_ = 0.1;

@@ -609,7 +609,8 @@ struct TaskLib {
 
   // count() -> how many indices may be in use.
   static int count(lua_State* L) {
-    lua_pushinteger(L, self(L)->slots_.size() - 1);
+    uint32_t size = self(L)->slots_.size();  // 0 before the first task
+    lua_pushinteger(L, size > 0 ? size - 1 : 0);
     return 1;
   }
 

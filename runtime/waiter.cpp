@@ -101,8 +101,29 @@ void deliver_letters(Scheduler* s) {
   {
     std::lock_guard lock(s->mailbox->mutex);
     letters.swap(s->mailbox->letters);
+    s->mailbox->any.store(false, std::memory_order_relaxed);
   }
-  for (auto& letter : letters) rille_complete(letter.waiter, letter.push, letter.data);
+  for (auto& letter : letters) {
+    if (letter.waiter) {
+      rille_complete(letter.waiter, letter.push, letter.data);
+    } else if (!s->is_closing() || letter.at_end_too) {
+      s->call(letter.call);
+    }
+  }
+}
+
+void post_letter(const std::shared_ptr<Mailbox>& mailbox, std::function<void()> fn,
+                 bool at_end_too) {
+  {
+    std::lock_guard lock(mailbox->mutex);
+    if (mailbox->wakeup) {
+      mailbox->letters.push_back({nullptr, nullptr, nullptr, std::move(fn), at_end_too});
+      mailbox->any.store(true, std::memory_order_relaxed);
+      uv_async_send(mailbox->wakeup);
+      return;
+    }
+  }
+  if (at_end_too) fn();
 }
 
 int push_completion(lua_State* L) {
@@ -176,7 +197,8 @@ void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*),
   std::shared_ptr<rille::Mailbox> mailbox = w->mailbox;
   std::unique_lock lock(mailbox->mutex);
   if (mailbox->wakeup) {
-    mailbox->letters.push_back({w, push, data});
+    mailbox->letters.push_back({w, push, data, nullptr});
+    mailbox->any.store(true, std::memory_order_relaxed);
     uv_async_send(mailbox->wakeup);
   } else {
     lock.unlock();

@@ -29,8 +29,16 @@ void abandon(rille_waiter* w);
 // Takes the waiter out of the list of those that are not completed.
 void forget(Scheduler* s, rille_waiter* w);
 
-// Completes what other threads have put into the mailbox.
+// Completes what other threads have put into the mailbox, and calls what they have posted.
 void deliver_letters(Scheduler* s);
+
+// Has `fn` called on the loop's thread. `at_end_too`: also when the runtime is closed before, or
+// was closed already: then at once.
+void post_letter(const std::shared_ptr<Mailbox>& mailbox, std::function<void()> fn,
+                 bool at_end_too);
+
+// Puts a wrapper that raises the error in the place of the waiting C function on top of the stack.
+void wrap_waiting(lua_State* L, const char* name);
 
 // The C function that calls a completion's push, in a protected call.
 int push_completion(lua_State* L);

@@ -42,7 +42,7 @@ function M.details(e)
   return lines
 end
 
--- Replaced by the host: takes a finished text.
+--- Replaced by the host: takes a finished text, and its parts, if it has some.
 M.write = function(text) io.stderr:write(text, "\n") end
 
 local function default(report)
@@ -51,7 +51,10 @@ local function default(report)
   if report.traceback and report.traceback ~= "" then lines[#lines + 1] = report.traceback end
   for _, line in ipairs(M.details(report.error)) do lines[#lines + 1] = line end
   if report.made then lines[#lines + 1] = "made at " .. report.made end
-  M.write(table.concat(lines, "\n"))
+  M.write(table.concat(lines, "\n"), {
+    message = report.message, error = report.error ~= nil and text_of(report.error) or nil,
+    traceback = report.traceback,
+  })
 end
 
 --- Sends a report to the exception handler, or to stderr. True if a handler took it.
@@ -100,10 +103,15 @@ task.watch_lost = function(t)
   end
 end
 
---- Reports every error that nobody has taken by now. Returns how many were ever lost.
-function M.flush_lost()
+--- Reports every error that nobody has taken by now; with `everything` also of tasks that the host
+-- holds, and so may still ask. Returns how many were ever lost.
+function M.flush_lost(everything)
   local list = {}
-  for record in pairs(watched) do list[#list + 1] = record end
+  for record in pairs(watched) do
+    local t = record.task[1]
+    local x = t and t[10]
+    if everything or not (x and x.of_host) then list[#list + 1] = record end
+  end
   table.sort(list, function(a, b) return a.name < b.name end)
   for _, record in ipairs(list) do lose(record, record.task[1]) end
   return M.lost
@@ -156,7 +164,9 @@ end
 -- Nothing is left that could wake anybody: the main task is told, with all that is known.
 core.hooks[5] = function()
   local main = M.main
-  if not main or main[1] == 0 then return false end
+  -- Without a program, every task of the host's is one.
+  local stuck = main and main[1] ~= 0 and { main } or not main and M.waiting_of_host() or {}
+  if #stuck == 0 then return false end
   local lines = { "nothing is left that could wake a waiting task" }
   local tasks = M.all_tasks()
   table.sort(tasks, function(a, b) return a == main and b ~= main end)
@@ -164,8 +174,12 @@ core.hooks[5] = function()
     lines[#lines + 1] = ("%s %s"):format(name_of(t), M.waits_for(t))
     lines[#lines + 1] = t:traceback()
   end
-  local e = errors.new("DeadlockError", table.concat(lines, "\n"), { tasks = tasks })
-  return core.throw(main[1], e)
+  local woken = false
+  for _, t in ipairs(stuck) do
+    local e = errors.new("DeadlockError", table.concat(lines, "\n"), { tasks = tasks })
+    if core.throw(t[1], e) then woken = true end
+  end
+  return woken
 end
 
 -- ---- debug mode ---------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ TEST_CASE("a runtime ends while questions are open and names are looked up", "[d
   auto before = descriptors();
   {
     rille::Runtime runtime;
-    rille::Outcome outcome = runtime.run_string(server.prelude() + R"lua(
+    Outcome outcome = run_script(runtime, server.prelude() + R"lua(
       kept = r
       for i = 1, 300 do async.spawn(r.resolve, r, "x" .. i .. ".test") end
       for _ = 1, 50 do async.spawn(dns.lookup, "localhost") end
@@ -105,8 +105,8 @@ TEST_CASE("a runtime ends while questions are open and names are looked up", "[d
         pcall(r.resolve, r, "in.clean-up.test")
       end)
     )lua",
-                                                "=test");
-    CHECK(outcome.kind == rille::Outcome::kDone);
+                                 "=test");
+    CHECK(outcome.kind == Outcome::kDone);
   }
   CHECK(descriptors() == before);
 }
@@ -120,8 +120,8 @@ TEST_CASE("runtimes have resolvers of their own", "[dns]") {
     local ok, e = pcall(async.wait_for, r.resolve, 0.01, r, "x.test")
     assert(not ok and require("rille.errors").is(e, "TimeoutError"), tostring(e))
   )lua";
-  CHECK(one->run_string(code, "=one").kind == rille::Outcome::kDone);
-  CHECK(other.run_string(code, "=other").kind == rille::Outcome::kDone);
+  CHECK(run_script(*one, code, "=one").kind == Outcome::kDone);
+  CHECK(run_script(other, code, "=other").kind == Outcome::kDone);
   one.reset();
-  CHECK(other.run_string(code, "=again").kind == rille::Outcome::kDone);
+  CHECK(run_script(other, code, "=again").kind == Outcome::kDone);
 }

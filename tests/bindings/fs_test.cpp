@@ -68,9 +68,9 @@ TEST_CASE("a runtime that ends closes what its iterators hold", "[fs]") {
        }) {
     INFO(code);
     auto runtime = std::make_unique<rille::Runtime>();
-    rille::Outcome outcome = runtime->run_string(folder.script(code), "=test");
+    Outcome outcome = run_script(*runtime, folder.script(code), "=test");
     INFO(outcome.message);
-    CHECK(outcome.kind == rille::Outcome::kDone);
+    CHECK(outcome.kind == Outcome::kDone);
     runtime.reset();
     CHECK(open_descriptors() == before);
   }
@@ -80,14 +80,12 @@ TEST_CASE("two runtimes watch the same folder", "[fs]") {
   Folder folder;
   rille::Runtime one, two;
   const char* start = "watch = fs.watch(dir)";
-  CHECK(one.run_string(folder.script(start), "=one").kind == rille::Outcome::kDone);
-  CHECK(two.run_string(folder.script(start), "=two").kind == rille::Outcome::kDone);
-  CHECK(one.run_string(folder.script("fs.mkdir(dir .. '/new')"), "=one").kind ==
-        rille::Outcome::kDone);
+  CHECK(run_script(one, folder.script(start), "=one").kind == Outcome::kDone);
+  CHECK(run_script(two, folder.script(start), "=two").kind == Outcome::kDone);
+  CHECK(run_script(one, folder.script("fs.mkdir(dir .. '/new')"), "=one").kind == Outcome::kDone);
   for (rille::Runtime* runtime : {&one, &two}) {
-    rille::Outcome outcome =
-        runtime->run_string(folder.script("assert(watch().name == 'new')"), "=test");
+    Outcome outcome = run_script(*runtime, folder.script("assert(watch().name == 'new')"), "=test");
     INFO(outcome.message);
-    CHECK(outcome.kind == rille::Outcome::kDone);
+    CHECK(outcome.kind == Outcome::kDone);
   }
 }

@@ -88,7 +88,7 @@ TEST_CASE("a peer that has gone is EPIPE, in a host that does nothing about SIGP
   auto before = std::signal(SIGPIPE, SIG_DFL);
   {
     rille::Runtime runtime;
-    auto outcome = runtime.run_string(R"lua(
+    auto outcome = run_script(runtime, R"lua(
       local net = require "rille.net"
       local listener = net.listen {}
       local near = net.connect { host = "127.0.0.1", port = listener:address().port }
@@ -99,9 +99,9 @@ TEST_CASE("a peer that has gone is EPIPE, in a host that does nothing about SIGP
       assert(e.code == "EPIPE", tostring(e))
       listener:close()
     )lua",
-                                      "=test");
+                              "=test");
     INFO(outcome.message);
-    CHECK(outcome.kind == rille::Outcome::kDone);
+    CHECK(outcome.kind == Outcome::kDone);
   }
   std::signal(SIGPIPE, before);
 }

@@ -67,11 +67,11 @@ TEST_CASE_METHOD(RuntimeFixture, "two runtimes in a process both get a signal", 
     handle:close()
   )lua";
   run(watch);
-  CHECK(other.run_string(watch, "=other").kind == rille::Outcome::kDone);
+  CHECK(run_script(other, watch, "=other").kind == Outcome::kDone);
   raise(SIGUSR1);
   run(look);
   CHECK(handler_of(SIGUSR1) != of_the_host);
-  CHECK(other.run_string(look, "=other").kind == rille::Outcome::kDone);
+  CHECK(run_script(other, look, "=other").kind == Outcome::kDone);
   CHECK(handler_of(SIGUSR1) == of_the_host);
   signal(SIGUSR1, SIG_DFL);
 }

@@ -32,9 +32,13 @@ void watch_lines(lua_State* L) {
 void watch_lines(lua_State*) {}
 #endif
 
-void check(const Outcome& outcome) {
-  if (outcome.kind != Outcome::kDone) fail(outcome.message);
-  if (outcome.lost_errors > 0) fail("an error went to nobody");
+void run_code(Runtime& runtime, const std::string& code) {
+  try {
+    runtime.execute_string(code, "=fuzz");
+  } catch (const Error& e) {
+    fail(e.text());
+  }
+  if (runtime.lost_errors() > 0) fail("an error went to nobody");
 }
 
 class Driver {
@@ -42,10 +46,10 @@ class Driver {
   explicit Driver(std::string_view target) {
     lua_State* L = runtime_.lua_state();
     preload_wire(L);
-    check(runtime_.run_string("package.path = '" RILLE_FUZZ_DIR "/?.lua;' .. package.path\n"
-                              "fuzz_one = require '" +
-                                  std::string(target) + "'",
-                              "=fuzz"));
+    run_code(runtime_, "package.path = '" RILLE_FUZZ_DIR
+                       "/?.lua;' .. package.path\n"
+                       "fuzz_one = require '" +
+                           std::string(target) + "'");
     watch_lines(L);
   }
 
@@ -53,7 +57,7 @@ class Driver {
     lua_State* L = runtime_.lua_state();
     lua_pushlstring(L, input.data(), input.size());
     lua_setglobal(L, "fuzz_input");
-    check(runtime_.run_string("fuzz_one(fuzz_input)", "=fuzz"));
+    run_code(runtime_, "fuzz_one(fuzz_input)");
   }
 
  private:

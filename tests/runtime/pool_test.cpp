@@ -435,14 +435,14 @@ TEST_CASE("a runtime is closed while jobs on files hang and others wait behind t
     job->submit(pools, PoolKind::kFiles);
   }
   gate.await(pools.size());
-  runtime->run_string(R"lua(
+  run_script(*runtime, R"lua(
     local async, fs = require "rille.async", require "rille.fs"
     for _ = 1, 20 do async.spawn(fs.read_file, "/dev/null") end
     async.spawn(fs.write_file, "/dev/null", ("x"):rep(100000))
     file = fs.open  -- not even begun
     async.sleep(0)
   )lua",
-                      "=test");
+             "=test");
   std::thread late([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     gate.open();

@@ -19,11 +19,11 @@ TEST_CASE("closing twice does nothing") {
 
 TEST_CASE("a signal that comes while a runtime closes has nothing to cancel") {
   rille::Runtime runtime;
-  CHECK(runtime.run_string("return", "=test").kind == rille::Outcome::kDone);
+  CHECK(run_script(runtime, "return", "=test").kind == Outcome::kDone);
   uv_async_t signal;
   signal.data = &runtime;
   uv_async_init(runtime.loop(), &signal, [](uv_async_t* async) {
-    static_cast<rille::Runtime*>(async->data)->cancel_main("SIGINT");
+    static_cast<rille::Runtime*>(async->data)->cancel("SIGINT");
     uv_close(reinterpret_cast<uv_handle_t*>(async), nullptr);
   });
   uv_async_send(&signal);  // its callback runs in the loop's last turns
@@ -33,7 +33,7 @@ TEST_CASE("a signal that comes while a runtime closes has nothing to cancel") {
 
 TEST_CASE("what a script left asleep is cancelled, and its clean-up has run at the end") {
   rille::Runtime runtime;
-  rille::Outcome outcome = runtime.run_string(R"lua(
+  Outcome outcome = run_script(runtime, R"lua(
     local async = require "rille.async"
     cleaned = 0
     for _ = 1, 10 do
@@ -44,8 +44,8 @@ TEST_CASE("what a script left asleep is cancelled, and its clean-up has run at t
     end
     async.sleep(0)
   )lua",
-                                              "=test");
-  CHECK(outcome.kind == rille::Outcome::kDone);
+                               "=test");
+  CHECK(outcome.kind == Outcome::kDone);
   lua_getglobal(runtime.lua_state(), "cleaned");
   CHECK(lua_tointeger(runtime.lua_state(), -1) == 10);
   lua_pop(runtime.lua_state(), 1);
@@ -53,27 +53,27 @@ TEST_CASE("what a script left asleep is cancelled, and its clean-up has run at t
 
 TEST_CASE("a runtime closes with tasks that wait for ever and ignore their cancellation") {
   rille::Runtime runtime;
-  runtime.run_string(R"lua(
+  run_script(runtime, R"lua(
     local async = require "rille.async"
     async.spawn(function()
       while true do async.pcall(async.Event().wait, async.Event()) end
     end)
     async.sleep(0)
   )lua",
-                     "=test");
+             "=test");
 }
 
 TEST_CASE("a failed script gives its message and where it stood") {
   rille::Runtime runtime;
-  rille::Outcome outcome = runtime.run_string("local x = nil\nlocal y = x.field", "=broken");
-  CHECK(outcome.kind == rille::Outcome::kFailed);
+  Outcome outcome = run_script(runtime, "local x = nil\nlocal y = x.field", "=broken");
+  CHECK(outcome.kind == Outcome::kFailed);
   CHECK(outcome.message.find("broken:2:") != std::string::npos);
 }
 
 TEST_CASE("a script that does not parse gives its line and what was near") {
   rille::Runtime runtime;
-  rille::Outcome outcome = runtime.run_string("local x = = 1", "=broken");
-  CHECK(outcome.kind == rille::Outcome::kFailed);
+  Outcome outcome = run_script(runtime, "local x = = 1", "=broken");
+  CHECK(outcome.kind == Outcome::kFailed);
   CHECK(outcome.message.find("broken:1:") != std::string::npos);
   CHECK(outcome.message.find("near '='") != std::string::npos);
 }
@@ -94,7 +94,7 @@ TEST_CASE("runtimes in threads of their own know nothing of each other") {
       rille::Options options;
       options.args = {std::to_string(i)};
       rille::Runtime runtime(options);
-      rille::Outcome outcome = runtime.run_string(R"lua(
+      Outcome outcome = run_script(runtime, R"lua(
         local async = require "rille.async"
         local sum = 0
         async.group(function(g)
@@ -109,8 +109,8 @@ TEST_CASE("runtimes in threads of their own know nothing of each other") {
         assert(sum == 1000 and value == nil)
         value = ...
       )lua",
-                                                  "=test");
-      failed[static_cast<std::size_t>(i)] = outcome.kind != rille::Outcome::kDone;
+                                   "=test");
+      failed[static_cast<std::size_t>(i)] = outcome.kind != Outcome::kDone;
     });
   }
   for (auto& t : threads) t.join();
@@ -119,10 +119,10 @@ TEST_CASE("runtimes in threads of their own know nothing of each other") {
 
 TEST_CASE("two runtimes live side by side in one thread") {
   rille::Runtime a, b;
-  CHECK(a.run_string("x = 1; require('rille.async').sleep(0)", "=a").kind == rille::Outcome::kDone);
-  CHECK(b.run_string("assert(x == nil); require('rille.async').sleep(0)", "=b").kind ==
-        rille::Outcome::kDone);
-  CHECK(a.run_string("assert(x == 1)", "=a").kind == rille::Outcome::kDone);
+  CHECK(run_script(a, "x = 1; require('rille.async').sleep(0)", "=a").kind == Outcome::kDone);
+  CHECK(run_script(b, "assert(x == nil); require('rille.async').sleep(0)", "=b").kind ==
+        Outcome::kDone);
+  CHECK(run_script(a, "assert(x == 1)", "=a").kind == Outcome::kDone);
 }
 
 // What we assume of LuaJIT: bindings keep owners in frames that a Lua error unwinds.

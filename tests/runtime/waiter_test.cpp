@@ -257,12 +257,12 @@ TEST_CASE("a wait that is completed after its runtime was closed discards its re
     lua_pushlightuserdata(L, &p);
     lua_setfield(L, LUA_REGISTRYINDEX, kProbe);
     REQUIRE(lua_cpcall(L, open, nullptr) == 0);
-    runtime.run_string(R"lua(
+    run_script(runtime, R"lua(
       local async = require "rille.async"
       async.spawn(native.wait)
       async.sleep(0)
     )lua",
-                       "=test");
+               "=test");
     left = p.waiter;
   }
   CHECK(p.cancels == 1);

@@ -7,15 +7,36 @@
 #include <rille/rille.hpp>
 #include <string>
 
+// How a script ended.
+struct Outcome {
+  enum Kind { kDone, kFailed, kCancelled } kind = kDone;
+  std::string message;  // error and traceback, for people
+  int lost_errors = 0;  // errors of tasks that nobody took
+};
+
+inline Outcome run_script(rille::Runtime& runtime, const std::string& code,
+                          const std::string& name = "=test") {
+  Outcome outcome;
+  int lost_before = runtime.lost_errors();
+  try {
+    runtime.execute_string(code, name);
+  } catch (const rille::Error& e) {
+    outcome.kind = e.cancelled() ? Outcome::kCancelled : Outcome::kFailed;
+    outcome.message = e.text();
+  }
+  outcome.lost_errors = runtime.lost_errors() - lost_before;
+  return outcome;
+}
+
 class RuntimeFixture {
  public:
   rille::Runtime runtime;
 
   // Runs a script that has to succeed.
   void run(const std::string& code) {
-    rille::Outcome outcome = runtime.run_string(code, "=test");
+    Outcome outcome = run_script(runtime, code);
     INFO(outcome.message);
-    CHECK(outcome.kind == rille::Outcome::kDone);
+    CHECK(outcome.kind == Outcome::kDone);
     CHECK(outcome.lost_errors == 0);
   }
 
