@@ -123,7 +123,8 @@ class ClientSession final : public Session, public std::enable_shared_from_this<
   bool allow_frame() override;
   void serve();
   void note_idle();
-  bool has_place() const { return exchanges() + reserved_ < most_streams(); }
+  // The first request does not wait for what the server allows; more of them could be refused.
+  bool has_place() const { return exchanges() + reserved_ < (has_settings() ? most_streams() : 1); }
 
   std::string name_;
   std::string scheme_;

@@ -189,6 +189,8 @@ struct SessionCallbacks {
         self->goaway_received_ = true;
         break;
       case NGHTTP2_SETTINGS:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) self->has_settings_ = true;
+        [[fallthrough]];
       case NGHTTP2_PING:
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) count(self);
         break;

@@ -147,8 +147,9 @@ class Session : protected Transport::Sink {
   std::size_t exchanges() const { return count_; }
   std::uint64_t now() const { return uv_now(loop_); }
   Transport* transport() { return transport_.get(); }
-  // What the peer allows.
+  // What the peer allows, and whether it has said so: what holds until then is a guess.
   std::uint32_t most_streams() const;
+  bool has_settings() const { return has_settings_; }
 
   // Sends what is ready once all callbacks and tasks have run.
   void flush_later();
@@ -216,6 +217,7 @@ class Session : protected Transport::Sink {
   bool silent_ = false;  // nobody is there to be told
   bool draining_ = false;
   bool goaway_received_ = false;
+  bool has_settings_ = false;
   bool terminated_ = false;
   bool ended_ = false;  // the peer sends no more
 };

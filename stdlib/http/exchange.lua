@@ -249,13 +249,18 @@ function M.is_stale(state, connection, fault)
   return closed and IDEMPOTENT[state.method] and connection:is_untouched() or false
 end
 
-local MOST_REFUSALS = 5
+local MOST_MOVES = 5
 
--- A server of HTTP/2 that refuses a request has not looked at it: RFC 9113, section 8.7.
-local function was_refused(state, connection)
-  if not connection.finish or not connection:was_refused() then return false end
-  state.refusals = (state.refusals or 0) + 1
-  return state.refusals <= MOST_REFUSALS
+-- Whether the request may be sent once more. A connection of HTTP/2 that ends, as servers have it
+-- after some requests or some time, takes others' requests along: so there it may happen more than
+-- once. What a server refuses it has not looked at: RFC 9113, section 8.7.
+local function may_go_again(state, connection, fault, fresh)
+  local shared = connection.finish ~= nil
+  local moves = shared and connection:was_refused()
+    or state.reused and (shared or not fresh) and M.is_stale(state, connection, fault)
+  if not moves or state.session._pool.closed then return false end
+  state.moves = (state.moves or 0) + 1
+  return state.moves <= MOST_MOVES and bodies.rewind(state.body)
 end
 
 --- Sends the request, and gives the connection, the response's head, the fields to look at, and the
@@ -266,13 +271,10 @@ function M.attempt(state, fresh)
   local pool, destination = state.session._pool, state.destination
   local ok, head, fault, body = xpcall(exchange, keep_trace, state, connection)
   if ok and head then return connection, head, fault, body end
-  local refused = was_refused(state, connection)
-  local stale = not fresh and state.reused
-    and M.is_stale(state, connection, ok and fault or head)
-  local again = (refused or stale) and not pool.closed and bodies.rewind(state.body)
+  local again = may_go_again(state, connection, ok and fault or head, fresh)
   connection:close()
   pool:release(destination, connection)
-  if again then return M.attempt(state, fresh or stale) end
+  if again then return M.attempt(state, true) end
   bodies.close(state.body)
   if ok then fail(state, fault) end
   rethrow(head)
