@@ -34,7 +34,7 @@ def fill(text, folder, **values):
 
 def environment(row):
     own = {name: fill(value, row.folder) for name, value in row.env.items()}
-    return {**os.environ, "BENCH_DATA": DATA, "BENCH_NODE_MODULES": BUILD + "/node/node_modules", **own}
+    return {**os.environ, "BENCH_DATA": DATA, "BENCH_WEB": DATA + "/web", "BENCH_NODE_MODULES": BUILD + "/node/node_modules", **own}
 
 
 class Process:
@@ -166,22 +166,30 @@ def measure_server(work, row, n):
     try:
         wait_for_port(port, server)
         pid = server.child.pid
+        idle = memory(pid, "VmRSS")
         load(work, row, n, port, env, min(1, seconds))  # warms it up
         before = processor_time(pid)
         result, total = load(work, row, n, port, env, seconds)
         result["figure"] = (processor_time(pid) - before) / total * work.per
-        with open(f"/proc/{pid}/status", encoding="ascii") as status:
-            result["rss"] = int(re.search(r"VmHWM:\s+(\d+)", status.read())[1])
+        result["rss"] = memory(pid, "VmHWM")
+        if n >= 10_000:
+            result["connection"] = (result["rss"] - idle) * 1024 / n
         return result
     finally:
         server.stop()
 
 
+# What is asked for, where it is not "/".
+PATHS = {"http_file": "/1m.bin", "http_file_small": "/4k.bin"}
+
+
 def load(work, row, connections, port, env, seconds):
-    if work.program == "http_server":
-        path = "/static" if row.variant == "static" else "/"
+    is_http = work.program.startswith("http_")
+    if is_http:
+        path = "/static" if row.variant == "static" else PATHS.get(work.program, "/")
+        script = f"{HERE}/load/{work.program}.lua"
         command = (f"wrk -t1 -c{connections} -d{seconds:g}s --latency --timeout 10s "
-                   f"http://127.0.0.1:{port}{path}")
+                   + (f"-s {script} " if os.path.exists(script) else "") + f"http://127.0.0.1:{port}{path}")
     elif work.program.startswith("tls_"):
         command = f"{BUILD}/tlsload {work.program} {port} {seconds:g}"
     else:
@@ -191,7 +199,7 @@ def load(work, row, connections, port, env, seconds):
     if work.program.startswith("tls_"):
         total, _, rate = reported(out)
         return {"rate": rate}, total
-    if work.program != "http_server":
+    if not is_http:
         total, _, rate = reported(out)
         latency = [float(re.search(p + r"_us=(\S+)", out)[1]) for p in ("p50", "p99")]
     else:
@@ -212,6 +220,11 @@ def processor_time(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
         fields = stat.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid, name):
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return int(re.search(name + r":\s+(\d+)", status.read())[1])
 
 
 def free_port():
@@ -251,6 +264,15 @@ def make_files():
         os.rename(big + ".part", big)
     subprocess.run("cat big > /dev/null; find . -name 'f*' -exec cat {} + > /dev/null", shell=True,
                    cwd=DATA, check=True)
+
+
+def make_web_files():
+    """The files that servers send."""
+    folder = DATA + "/web"
+    os.makedirs(folder, exist_ok=True)
+    for name, size in (("1m.bin", 1 << 20), ("4k.bin", 4096)):
+        with open(f"{folder}/{name}", "wb") as file:
+            file.write(bytes(range(256)) * (size // 256))
 
 
 def make_json_files():

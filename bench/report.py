@@ -2,7 +2,7 @@
 from workloads import WORKLOADS, Ahead, AtMost
 
 UNITS = {"bytes": "bytes a task", "rss": "MiB"}
-METRICS = {"bytes": "bytes a task", "rss": "peak memory, MiB", "rate": "operations/s", "p50": "p50 µs",
+METRICS = {"bytes": "bytes a task", "connection": "bytes a connection", "rss": "peak memory, MiB", "rate": "operations/s", "p50": "p50 µs",
            "p99": "p99 µs"}
 
 

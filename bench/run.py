@@ -127,6 +127,8 @@ def run_workload(name, peers, rounds, n):
     n = n or work.n
     if name.startswith("file_") or name == "tls_bulk":
         measure.make_files()
+    if name.startswith("http_file"):
+        measure.make_web_files()
     if name.startswith("json_"):
         measure.make_json_files()
     rows = [row for peer in peers for row in peer.rows if row.workload == name]

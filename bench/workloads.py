@@ -64,6 +64,11 @@ WORKLOADS = {
     "spawn": self_measured(1000, "µs/process", "c-libuv [posix_spawn]", [Ahead()], per=1e6),
     "http_server": Workload("server", 64, "CPU µs/request", "c-libuv", [AtMost(1.25, "c-libuv")], per=1e6),
     "http_server_c1000": Workload("server", 1000, "CPU µs/request", "c-libuv", [], "http_server", per=1e6),
+    # A small document is decoded, another one encoded.
+    "http_json": Workload("server", 64, "CPU µs/request", "", [Ahead()], per=1e6),
+    "http_upload": Workload("server", 64, "CPU µs/64 KiB", "c-libuv", [Ahead()], per=1e6),
+    "http_file": Workload("server", 64, "CPU µs/1 MiB", "c-libuv [from memory]", [Ahead("go"), Ahead("node")], per=1e6),
+    "http_file_small": Workload("server", 64, "CPU µs/4 KiB", "c-libuv [from memory]", [Ahead("go"), Ahead("node")], per=1e6),
     "http_client": Workload("client", 50_000, "µs/request", "c-libuv", per=1e6),
     "tcp_echo": Workload("server", 50, "CPU µs/message", "c-libuv",
                          [AtMost(1.1, "c-libuv"), Ahead("uvloop"), Ahead("go")], per=1e6),
@@ -71,6 +76,8 @@ WORKLOADS = {
     "tls_bulk": Workload("server", 1, "CPU ms/GiB", "openssl [s_server]",
                          [AtMost(1 / 0.8, "openssl [s_server]")], per=1e3 * 2**30),
     "ws_echo": Workload("server", 50, "CPU µs/message", "c-libuv", per=1e6),
+    "ws_echo_10k": Workload("server", 10_000, "CPU µs/message", "c-libuv", [Ahead("go"), Ahead("node")], "ws_echo",
+                            per=1e6),
     **{f"json_{what}_{kind}": self_measured(n, f"{unit}/document", "", [Ahead("cjson")], per=per)
        for what in ("decode", "encode")
        for kind, n, unit, per in [("objects", 1000, "µs", 1e6), ("numbers", 500, "µs", 1e6),

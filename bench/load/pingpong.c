@@ -19,9 +19,9 @@ static uint64_t ns(void) {
   clock_gettime(CLOCK_MONOTONIC, &t);
   return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
-static int fds[4096];
-static size_t got[4096];
-static uint64_t sent[4096];
+static int fds[16384];
+static size_t got[16384];
+static uint64_t sent[16384];
 static uint32_t* lat;
 static size_t nlat, caplat = 1 << 24;
 static int cmp(const void* a, const void* b) {
@@ -33,7 +33,7 @@ int main(int c, char** v) {
   if (c < 6) return 2;
   int ws = !strcmp(v[1], "ws"), port = atoi(v[2]), n = atoi(v[3]), size = atoi(v[5]);
   double secs = atof(v[4]);
-  if (n > 4096 || size > 125) return 2;
+  if (n > 16384 || size > 125) return 2;
   char out[256], in[65536];
   size_t outn = size, inn = size;
   memset(out, 'x', sizeof out);

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <http_parser.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -262,6 +263,8 @@ typedef struct {
   size_t cap;
   size_t len;
 } conn;
+static const char* answer = RESP;
+static size_t answer_len = sizeof RESP - 1;
 static int pending_resp;
 static int on_complete(http_parser* p) {
   (void)p;
@@ -315,7 +318,15 @@ static void http_read(uv_stream_t* s, ssize_t n, const uv_buf_t* b) {
     c_close(c);
     return;
   }
-  while (pending_resp-- > 0) c_write(c, RESP, sizeof RESP - 1);
+  while (pending_resp-- > 0) c_write(c, answer, answer_len);
+}
+/* files, limit only: the answer is in memory */
+static void file_answer(size_t size) {
+  char* text = malloc(size + 256);
+  int head = sprintf(text, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", size);
+  memset(text + head, 'x', size);
+  answer = text;
+  answer_len = head + size;
 }
 static void echo_read(uv_stream_t* s, ssize_t n, const uv_buf_t* b) {
   conn* c = (conn*)s;
@@ -374,6 +385,7 @@ static void serve(int port, uv_read_cb rd) {
   uv_tcp_t s;
   struct sockaddr_in a;
   RD = rd;
+  signal(SIGPIPE, SIG_IGN);
   HS.on_message_complete = on_complete;
   uv_ip4_addr("127.0.0.1", port, &a);
   uv_tcp_init(L, &s);
@@ -508,7 +520,10 @@ int main(int c, char** v) {
     spawn_posix(n);
   else if (IS("http_server"))
     serve((int)n, http_read);
-  else if (IS("tcp_echo"))
+  else if (IS("http_file") || IS("http_file_small")) {
+    file_answer(IS("http_file") ? 1 << 20 : 4096);
+    serve((int)n, http_read);
+  } else if (IS("tcp_echo"))
     serve((int)n, echo_read);
   else if (IS("ws_echo"))
     serve((int)n, ws_read);

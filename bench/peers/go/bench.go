@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand"
@@ -301,6 +302,37 @@ func main() {
 			io.WriteString(w, "Hello, World!")
 		})
 		panic(http.ListenAndServe(addr, nil))
+	case "http_json":
+		http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+			var order struct {
+				Id       int    `json:"id"`
+				Customer string `json:"customer"`
+				Items    []struct {
+					Quantity int     `json:"quantity"`
+					Price    float64 `json:"price"`
+				} `json:"items"`
+			}
+			if json.NewDecoder(r.Body).Decode(&order) != nil {
+				w.WriteHeader(400)
+				return
+			}
+			total := 0.0
+			for _, item := range order.Items {
+				total += float64(item.Quantity) * item.Price
+			}
+			w.Header().Set("Content-Type", "application/json")
+			json.NewEncoder(w).Encode(map[string]any{
+				"id": order.Id, "customer": order.Customer, "count": len(order.Items), "total": total})
+		})
+		panic(http.ListenAndServe(addr, nil))
+	case "http_upload":
+		http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			io.WriteString(w, strconv.Itoa(len(body)))
+		})
+		panic(http.ListenAndServe(addr, nil))
+	case "http_file", "http_file_small":
+		panic(http.ListenAndServe(addr, http.FileServer(http.Dir(os.Getenv("BENCH_WEB")))))
 	case "ws_echo":
 		up := websocket.Upgrader{}
 		http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -83,6 +83,30 @@ const runs = {
 };
 const servers = {
   http_server(port) { const s = require('http').createServer((q, r) => { r.setHeader('Content-Type', 'text/plain'); r.end('Hello, World!'); }); s.listen(port, '127.0.0.1', 1024); },
+  http_json(port) {
+    require('http').createServer((q, r) => {
+      let text = '';
+      q.setEncoding('utf8').on('data', d => text += d).on('end', () => {
+        const order = JSON.parse(text);
+        const total = order.items.reduce((sum, item) => sum + item.quantity * item.price, 0);
+        r.setHeader('Content-Type', 'application/json');
+        r.end(JSON.stringify({ id: order.id, customer: order.customer, count: order.items.length, total }));
+      });
+    }).listen(port, '127.0.0.1', 1024);
+  },
+  http_upload(port) {
+    require('http').createServer((q, r) => {
+      const parts = [];
+      q.on('data', d => parts.push(d)).on('end', () => r.end(String(Buffer.concat(parts).length)));
+    }).listen(port, '127.0.0.1', 1024);
+  },
+  http_file(port) {
+    const { createReadStream, stat } = require('fs'), { join } = require('path');
+    require('http').createServer((q, r) => {
+      const path = join(process.env.BENCH_WEB, q.url);
+      stat(path, (e, s) => { if (e) { r.statusCode = 404; return r.end(); } r.setHeader('Content-Length', s.size); createReadStream(path).pipe(r); });
+    }).listen(port, '127.0.0.1', 1024);
+  },
   tcp_echo(port) { require('net').createServer({ noDelay: true }, s => { s.on('data', d => s.write(d)); s.on('error', () => {}); }).listen(port, '127.0.0.1', 1024); },
   tls_server(port) {
     const { readFileSync } = require('fs'), chunk = Buffer.alloc(65536);

@@ -219,6 +219,32 @@ function servers.http_server_app() -- with a router
   app:serve { port = N }:wait()
 end
 
+function servers.http_json()
+  local http = require "rille.http"
+  local app = http.App()
+  app:post("/", function(req)
+    local order, total = req:json(), 0
+    for _, item in ipairs(order.items) do total = total + item.quantity * item.price end
+    return { id = order.id, customer = order.customer, count = #order.items, total = total }
+  end)
+  app:serve { port = N }:wait()
+end
+
+function servers.http_upload()
+  local http = require "rille.http"
+  local app = http.App()
+  app:post("/", function(req) return tostring(#req:body()) end)
+  app:serve { port = N }:wait()
+end
+
+function servers.http_file()
+  local http = require "rille.http"
+  local app = http.App()
+  app:static("/", os.getenv "BENCH_WEB")
+  app:serve { port = N }:wait()
+end
+servers.http_file_small = servers.http_file
+
 function servers.tcp_echo()
   local net = require "rille.net"
   net.listen { host = "127.0.0.1", port = N, backlog = 1024 }:serve(function(stream)
@@ -248,7 +274,7 @@ function servers.ws_echo()
   app:websocket("/", function(ws)
     for message in ws:messages() do ws:send_binary(message) end
   end)
-  app:serve { port = N }:wait()
+  app:serve { port = N, max_connections = false }:wait()
 end
 
 if servers[W] then
