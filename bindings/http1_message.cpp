@@ -1,5 +1,6 @@
 #include "http1_message.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
@@ -9,6 +10,7 @@ namespace rille::http1 {
 namespace {
 
 constexpr int kMostBlankLines = 8;
+constexpr std::size_t kReserved = 65536;   // for a body, at its first bytes
 constexpr std::size_t kBesideTarget = 64;  // method and version have their place there
 
 constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -457,7 +459,12 @@ int Parser::on_body(llhttp_t* p, const char* data, std::size_t size) {
     self->fail(413, "body too large");
     return HPE_USER;
   }
-  if (!self->discard_) self->body_.append(data, size);
+  if (self->discard_) return 0;
+  // Not all that was promised: it costs the one who promises nothing.
+  if (self->body_.capacity() < size && self->length_ > size) {
+    self->body_.reserve(std::min<std::uint64_t>(self->length_, kReserved));
+  }
+  self->body_.append(data, size);
   return 0;
 }
 
