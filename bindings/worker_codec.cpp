@@ -12,6 +12,8 @@
 
 #include "thread_channel.h"
 #include "worker_bytes.h"
+#include "worker_graph.h"
+#include "worker_names.h"
 
 namespace rille::worker {
 
@@ -21,132 +23,22 @@ constexpr int kCdata = 10;  // LuaJIT's own type, which lua.h does not name
 
 const char kKeptKey = 0;
 
-// ---- names of functions ------------------------------------------------------------------------
-
-// names[function] = { module, key }, for all that modules have.
-int index_names(lua_State* L) {
-  lua_newtable(L);
-  int names = lua_gettop(L);
-  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
-  int loaded = lua_gettop(L);
-  for (lua_pushnil(L); lua_next(L, loaded); lua_pop(L, 1)) {
-    if (lua_type(L, -2) != LUA_TSTRING || !lua_istable(L, -1)) continue;
-    int module = lua_gettop(L);
-    for (lua_pushnil(L); lua_next(L, module); lua_pop(L, 1)) {
-      if (lua_type(L, -2) != LUA_TSTRING || !lua_isfunction(L, -1)) continue;
-      lua_createtable(L, 2, 0);
-      lua_pushvalue(L, module - 1);
-      lua_rawseti(L, -2, 1);
-      lua_pushvalue(L, -3);
-      lua_rawseti(L, -2, 2);
-      lua_pushvalue(L, -2);
-      lua_insert(L, -2);
-      lua_rawset(L, names);
-    }
-  }
-  lua_settop(L, names);
-  return 1;
-}
-
-// Pushes module and key of the function at `index`; false, and pushes nothing, if it has no name.
-bool push_name(lua_State* L, int kept, int index) {
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    lua_rawgeti(L, kept, kNames);
-    if (attempt == 1 || !lua_istable(L, -1)) {
-      lua_pop(L, 1);
-      index_names(L);
-      lua_pushvalue(L, -1);
-      lua_rawseti(L, kept, kNames);
-      attempt = 1;
-    }
-    lua_pushvalue(L, index);
-    lua_rawget(L, -2);
-    lua_remove(L, -2);
-    if (lua_istable(L, -1)) {
-      lua_rawgeti(L, -1, 1);
-      lua_rawgeti(L, -2, 2);
-      lua_remove(L, -3);
-      // It may have got another one since.
-      lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
-      lua_pushvalue(L, -3);
-      lua_rawget(L, -2);
-      bool holds = false;
-      if (lua_istable(L, -1)) {
-        lua_pushvalue(L, -3);
-        lua_rawget(L, -2);
-        holds = lua_rawequal(L, -1, index);
-        lua_pop(L, 1);
-      }
-      lua_pop(L, 2);
-      if (holds) return true;
-      lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-  }
-  return false;
-}
-
 // ---- the encoder -------------------------------------------------------------------------------
-
-// Pointers to numbers.
-class Numbers {
- public:
-  const std::uint32_t* find(const void* key) const {
-    if (used_ == 0) return nullptr;
-    for (std::size_t i = hash(key);; ++i) {
-      const Entry& e = entries_[i & mask_];
-      if (e.key == key) return &e.number;
-      if (!e.key) return nullptr;
-    }
-  }
-  // REQUIRES: it is not there.
-  void add(const void* key, std::uint32_t number) {
-    if (2 * (used_ + 1) > entries_.size()) grow();
-    ++used_;
-    std::size_t i = hash(key);
-    while (entries_[i & mask_].key) ++i;
-    entries_[i & mask_] = {key, number};
-  }
-
- private:
-  struct Entry {
-    const void* key = nullptr;
-    std::uint32_t number = 0;
-  };
-  static std::size_t hash(const void* key) {
-    return (reinterpret_cast<std::uintptr_t>(key) >> 3) * 0x9e3779b97f4a7c15u >> 32;
-  }
-  void grow() {
-    std::vector<Entry> former = std::move(entries_);
-    entries_ = std::vector<Entry>(former.empty() ? 8 : former.size() * 2);
-    mask_ = entries_.size() - 1;
-    for (const Entry& e : former) {
-      if (!e.key) continue;
-      std::size_t i = hash(e.key);
-      while (entries_[i & mask_].key) ++i;
-      entries_[i & mask_] = e;
-    }
-  }
-  std::vector<Entry> entries_;
-  std::size_t mask_ = 0, used_ = 0;
-};
 
 class Encoder {
  public:
   Encoder(lua_State* L, int first, Values what, Message* message, int channels)
-      : L_(L),
-        first_(first),
-        last_(lua_gettop(L)),
-        what_(what),
-        message_(message),
-        channels_(channels) {}
+      : L_(L), first_(first), last_(lua_gettop(L)), message_(message), channels_(channels) {
+    graph_.L = L;
+    graph_.what = what;
+  }
 
   void run() {
     luaL_checkstack(L_, 24, "too many values");
     push_kept(L_);
     kept_ = lua_gettop(L_);
     lua_newtable(L_);
-    objects_ = lua_gettop(L_);
+    graph_.objects = lua_gettop(L_);
     Bytes roots;
     out_ = &roots;
     roots.number(static_cast<std::uint64_t>(last_ - first_ + 1));
@@ -156,34 +48,20 @@ class Encoder {
     }
     out_ = &bodies_;
     // Bodies may find more objects.
-    for (std::uint32_t id = 1; id <= infos_.size(); ++id) {
-      lua_rawgeti(L_, objects_, static_cast<int>(id));
-      if (infos_[id - 1].kind == kFunction) {
+    for (std::uint32_t id = 1; id <= graph_.infos.size(); ++id) {
+      lua_rawgeti(L_, graph_.objects, static_cast<int>(id));
+      if (graph_.infos[id - 1].kind == kFunction) {
         function_body(id);
       } else {
         table_body(id);
       }
-      lua_settop(L_, objects_);
+      lua_settop(L_, graph_.objects);
     }
     finish(roots);
     lua_settop(L_, last_);
   }
 
  private:
-  struct Info {
-    std::uint32_t parent;  // 0: it is one of the values themselves
-    std::uint32_t index;   // which of them
-    Kind kind;
-    std::uint32_t listed = 0, hashed = 0;  // parts of a table
-    std::uint32_t code = 0, upvalues = 0;  // of a function
-  };
-  // Where the value stands that is being written.
-  struct Place {
-    std::uint32_t object;  // 0: the values themselves
-    std::uint32_t index;   // of a value, or of an upvalue
-    int key;               // stack index of a table's key, 0 if it is the key itself
-  };
-
   void value(int index) {
     switch (int type = lua_type(L_, index)) {
       case LUA_TNIL:
@@ -296,14 +174,14 @@ class Encoder {
 
   // Numbers an object and writes its number in its place.
   Info& add(int index, const void* identity, Kind kind) {
-    auto id = static_cast<std::uint32_t>(infos_.size() + 1);
+    auto id = static_cast<std::uint32_t>(graph_.infos.size() + 1);
     lua_pushvalue(L_, index);
-    lua_rawseti(L_, objects_, static_cast<int>(id));
+    lua_rawseti(L_, graph_.objects, static_cast<int>(id));
     seen_.add(identity, id);
-    infos_.push_back({at_.object, at_.index, kind});
+    graph_.infos.push_back({at_.object, at_.index, kind});
     out_->byte(kObject);
     out_->number(id);
-    return infos_.back();
+    return graph_.infos.back();
   }
 
   // Of the metatable on top; kFunction for none of ours.
@@ -344,7 +222,7 @@ class Encoder {
 
   void table_body(std::uint32_t id) {
     int t = lua_gettop(L_);
-    bool is_error = infos_[id - 1].kind >= kErrorTable;
+    bool is_error = graph_.infos[id - 1].kind >= kErrorTable;
     auto n = static_cast<std::uint32_t>(lua_objlen(L_, t));
     for (std::uint32_t i = 1; i <= n; ++i) {
       lua_rawgeti(L_, t, static_cast<int>(i));
@@ -366,8 +244,8 @@ class Encoder {
       ++pairs;
     }
     out_->byte(kEnd);
-    infos_[id - 1].listed = n;
-    infos_[id - 1].hashed = pairs;
+    graph_.infos[id - 1].listed = n;
+    graph_.infos[id - 1].hashed = pairs;
   }
 
   // Of an error its private fields stay here, and what cannot be copied goes as its text.
@@ -472,7 +350,7 @@ class Encoder {
       code_numbers_.add(text, number);
       codes_.emplace_back(text, size);
       lua_pushvalue(L_, -1);
-      lua_rawseti(L_, objects_, -static_cast<int>(codes_.size()));
+      lua_rawseti(L_, graph_.objects, -static_cast<int>(codes_.size()));
     }
     lua_pop(L_, 2);
     return number;
@@ -480,7 +358,7 @@ class Encoder {
 
   void function_body(std::uint32_t id) {
     int f = lua_gettop(L_);
-    std::uint32_t count = infos_[id - 1].upvalues;
+    std::uint32_t count = graph_.infos[id - 1].upvalues;
     for (std::uint32_t i = 1; i <= count; ++i) {
       auto n = static_cast<int>(i);
       const void* cell = lua_upvalueid(L_, f, n);
@@ -509,8 +387,8 @@ class Encoder {
     }
     head.number(codes_.size());
     for (std::string_view code : codes_) head.text(code);
-    head.number(infos_.size());
-    for (const Info& info : infos_) {
+    head.number(graph_.infos.size());
+    for (const Info& info : graph_.infos) {
       head.byte(info.kind);
       if (info.kind == kFunction) {
         head.number(info.code);
@@ -545,115 +423,17 @@ class Encoder {
     std::abort();
   }
 
-  std::string place() { return path_of(at_.object, at_.index, at_.key); }
-
-  std::string root(std::uint32_t index) const {
-    if (what_ == Values::kValue) return "the value";
-    if (what_ == Values::kResults) return "result #" + std::to_string(index);
-    return index == 1 ? "the function" : "argument #" + std::to_string(index - 1);
-  }
-
-  std::string path_of_object(std::uint32_t id) {
-    // From the outermost to the innermost.
-    std::vector<std::uint32_t> chain;
-    for (std::uint32_t i = id; i != 0; i = infos_[i - 1].parent) chain.push_back(i);
-    std::string path = root(infos_[chain.back() - 1].index);
-    std::size_t shown = 0;
-    for (std::size_t i = chain.size() - 1; i-- > 0;) {
-      if (++shown > 50) return path + "…";
-      std::uint32_t parent = chain[i + 1];
-      lua_rawgeti(L_, objects_, static_cast<int>(chain[i]));
-      lua_rawgeti(L_, objects_, static_cast<int>(parent));
-      int holder = lua_gettop(L_);
-      if (infos_[parent - 1].kind == kFunction) {
-        path = step_upvalue(path, holder, infos_[chain[i] - 1].index);
-      } else {
-        bool found = false;
-        for (lua_pushnil(L_); lua_next(L_, holder); lua_pop(L_, 1)) {
-          if (lua_rawequal(L_, -1, holder - 1)) {
-            path += key_text(lua_gettop(L_) - 1);
-            found = true;
-            break;
-          }
-        }
-        if (!found) path.insert(0, "a key of ");
-      }
-      lua_settop(L_, holder - 2);
-    }
-    return path;
-  }
-
-  std::string path_of(std::uint32_t object, std::uint32_t index, int key) {
-    if (object == 0) return root(index);
-    std::string path = path_of_object(object);
-    int top = lua_gettop(L_);
-    if (infos_[object - 1].kind == kFunction) {
-      lua_rawgeti(L_, objects_, static_cast<int>(object));
-      path = step_upvalue(path, lua_gettop(L_), index);
-    } else if (key != 0) {
-      path += key_text(key);
-    } else if (index == 1) {
-      path.insert(0, "a key of ");
-    } else {
-      path += list_index(object);
-    }
-    lua_settop(L_, top);
-    return path;
-  }
-
-  // An item of a list is on top of the stack, above its table, while it is written.
-  std::string list_index(std::uint32_t object) {
-    lua_rawgeti(L_, objects_, static_cast<int>(object));
-    int t = lua_gettop(L_);
-    auto n = static_cast<int>(lua_objlen(L_, t));
-    for (int i = 1; i <= n; ++i) {
-      lua_rawgeti(L_, t, i);
-      bool same = lua_rawequal(L_, -1, objects_ + 2);
-      lua_pop(L_, 1);
-      if (same) return std::string("[").append(std::to_string(i)).append("]");
-    }
-    return "[?]";
-  }
-
-  std::string step_upvalue(const std::string& path, int f, std::uint32_t index) {
-    const char* name = lua_getupvalue(L_, f, static_cast<int>(index));
-    if (name) lua_pop(L_, 1);
-    std::string step = std::string("upvalue '").append(name ? name : "?").append("'");
-    return path == "the function" ? step : path + ": " + step;
-  }
-
-  std::string key_text(int index) {
-    if (lua_type(L_, index) == LUA_TSTRING) {
-      std::size_t size;
-      const char* text = lua_tolstring(L_, index, &size);
-      std::string_view name(text, size);
-      bool plain = !name.empty() && !(name[0] >= '0' && name[0] <= '9');
-      for (char c : name) {
-        plain = plain && (c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-                          (c >= 'A' && c <= 'Z'));
-      }
-      if (plain) return std::string(".").append(name);
-      return std::string("[\"").append(name.substr(0, 40)).append("\"]");
-    }
-    if (lua_type(L_, index) == LUA_TNUMBER) {
-      lua_pushvalue(L_, index);
-      std::string text = lua_tostring(L_, -1);
-      lua_pop(L_, 1);
-      return std::string("[").append(text).append("]");
-    }
-    return std::string("[a ") + lua_typename(L_, lua_type(L_, index)) + "]";
-  }
+  std::string place() { return path_of(graph_, at_); }
 
   lua_State* L_;
   int first_, last_;
-  Values what_;
   Message* message_;
   int channels_;
-  int kept_ = 0, objects_ = 0;  // stack indices
+  int kept_ = 0;  // a stack index
+  Graph graph_;
   Bytes* out_ = nullptr;
   Bytes bodies_;
   Place at_{};
-  std::vector<Info> infos_;
   Numbers seen_;  // tables and functions to their objects
   Numbers cells_;
   std::uint32_t cell_count_ = 0;

@@ -499,8 +499,16 @@ void Scheduler::detach(Slot* k) {
   if (rille_waiter* w = std::exchange(k->waiter, nullptr)) abandon(w);
 }
 
+// What another thread has handed over by now counts: the task is woken by that. True if it was.
+bool Scheduler::take_letters(Slot* k) {
+  if (k->state != Slot::kParked || !k->waiter) return false;
+  deliver_letters(this);
+  return k->state != Slot::kParked;
+}
+
 // Ends the wait of a parked task because of a cancellation.
 void Scheduler::interrupt(Slot* k) {
+  if (take_letters(k)) return;
   detach(k);
   lua_pushboolean(k->co, 1);
   k->values = 1;

@@ -202,6 +202,7 @@ class Scheduler {
   void close_batch();
   void run_batch(lua_State* L);
   bool anything_ready() const { return in_batch_ || !ready_.empty(); }
+  bool take_letters(Slot* k);
   void interrupt(Slot* k);
   void update_pending(Slot* k);
   Scope* visible_cancel(Slot* k, bool* root);

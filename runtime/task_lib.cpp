@@ -435,6 +435,7 @@ struct TaskLib {
     Slot* k = s->slot(static_cast<uint32_t>(lua_tointeger(L, 1)));
     k->flags |= Slot::kCancelled;
     k->flags &= ~Slot::kAcknowledged;
+    s->take_letters(k);
     bool handed =
         (k->state == Slot::kReady && !(k->flags & Slot::kSleeping)) || (k->flags & Slot::kHeld);
     s->update_pending(k);

@@ -81,6 +81,13 @@ int fail(lua_State* L) {
   return 0;
 }
 
+// Until all threads have done what they were started for.
+int join(lua_State* L) {
+  for (auto& thread : probe(L)->threads) thread.join();
+  probe(L)->threads.clear();
+  return 0;
+}
+
 int complete_from_thread(lua_State* L) {
   Probe* p = probe(L);
   rille_waiter* w = std::exchange(p->waiter, nullptr);
@@ -116,6 +123,7 @@ const rille_reg kFunctions[] = {{"wait", wait, RILLE_WAITS},
                                 {"complete", complete, 0},
                                 {"complete_raising", complete_raising, 0},
                                 {"complete_from_thread", complete_from_thread, 0},
+                                {"join", join, 0},
                                 {"fail", fail, 0},
                                 {nullptr, nullptr, 0}};
 
@@ -226,6 +234,21 @@ TEST_CASE_METHOD(NativeFixture, "a completion from another thread wakes the loop
     assert(t:await() == 42)
     timer:cancel()
   )lua");
+  CHECK(p.pushes == 1);
+}
+
+TEST_CASE_METHOD(NativeFixture,
+                 "a completion from another thread beats a cancellation that comes after it") {
+  run(R"lua(
+    local async = require "rille.async"
+    local t = async.spawn(native.wait)
+    async.sleep(0)
+    native.complete_from_thread()
+    native.join()
+    t:cancel()  -- before the loop is polled
+    assert(t:await() == 42)
+  )lua");
+  CHECK(p.cancels == 0);
   CHECK(p.pushes == 1);
 }
 
