@@ -25,8 +25,8 @@ struct CodecFixture {
   lua_State* L = runtime.lua_state();
 
   CodecFixture() {
-    rille::Outcome outcome = runtime.run_string("require 'rille.worker'", "=test");
-    REQUIRE(outcome.kind == rille::Outcome::kDone);
+    Outcome outcome = run_script(runtime, "require 'rille.worker'", "=test");
+    REQUIRE(outcome.kind == Outcome::kDone);
   }
 
   // The bytes of what a piece of Lua returns.
@@ -145,9 +145,9 @@ TEST_CASE("a runtime may be closed while its workers are at work", "[worker]") {
        }) {
     for (int i = 0; i < 3; ++i) {
       rille::Runtime runtime;
-      rille::Outcome outcome = runtime.run_string(code, "=test");
+      Outcome outcome = run_script(runtime, code);
       INFO(outcome.message);
-      CHECK(outcome.kind == rille::Outcome::kDone);
+      CHECK(outcome.kind == Outcome::kDone);
       CHECK(seconds([&] { runtime.close(); }) < 3);
     }
   }
@@ -158,12 +158,12 @@ TEST_CASE("runtimes of several threads have their own workers", "[worker]") {
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([] {
       rille::Runtime runtime;
-      rille::Outcome outcome = runtime.run_string(R"lua(
+      Outcome outcome = run_script(runtime, R"lua(
         local worker = require "rille.worker"
         for i = 1, 20 do assert(worker.run(function(x) return x * 2 end, i) == i * 2) end
       )lua",
-                                                  "=test");
-      if (outcome.kind != rille::Outcome::kDone) std::abort();
+                                   "=test");
+      if (outcome.kind != Outcome::kDone) std::abort();
     });
   }
   for (auto& thread : threads) thread.join();
@@ -171,25 +171,25 @@ TEST_CASE("runtimes of several threads have their own workers", "[worker]") {
 
 TEST_CASE("workers need no FFI", "[worker]") {
   rille::Runtime runtime;
-  rille::Outcome outcome = runtime.run_string(R"lua(
+  Outcome outcome = run_script(runtime, R"lua(
     package.loaded.ffi, package.preload.ffi = nil, nil
     local worker = require "rille.worker"
     local v = worker.run(function(x) return x end, 5LL)
     assert(tostring(v) == "5LL")
     assert(package.loaded.ffi == nil)
   )lua",
-                                              "=test");
+                               "=test");
   INFO(outcome.message);
-  CHECK(outcome.kind == rille::Outcome::kDone);
+  CHECK(outcome.kind == Outcome::kDone);
 }
 
 TEST_CASE("a host without an executable has no pools of processes", "[worker]") {
   rille::Runtime runtime;
-  rille::Outcome outcome = runtime.run_string(R"lua(
+  Outcome outcome = run_script(runtime, R"lua(
     local ok, e = pcall(require("rille.worker").Pool, { kind = "process" })
     assert(not ok and e.kind == "WorkerError" and e.message:find("executable", 1, true))
   )lua",
-                                              "=test");
+                               "=test");
   INFO(outcome.message);
-  CHECK(outcome.kind == rille::Outcome::kDone);
+  CHECK(outcome.kind == Outcome::kDone);
 }
