@@ -44,6 +44,8 @@ local function start(text, ...)
     local process, signal = require "rille.process", require "rille.signal"
     io.stdout:setvbuf "line"
     local function say(...) print(table.concat({ ... }, " ")) end
+    local told = async.Event()
+    signal.on("SIGUSR1", function() told:set() end)
     ]] .. text)
   local errors = require("rille.fs").open(dir .. "/errors", "w")
   local it = process.spawn { test.executable(), script, ..., stdout = "pipe", stderr = errors }
@@ -174,7 +176,7 @@ test("two servers of a program have the same workers", function()
     if not one.worker then
       say(one.port)
       say(two.port)
-      signal.wait "SIGUSR1"
+      told:wait()
       one:close()
       say("closed")
     end
@@ -358,7 +360,7 @@ end)
 test("the first process can close the server, and go on", function()
   local program, url, pids = started(SERVE .. [[
     if server.worker then return server:wait() end
-    signal.wait "SIGUSR1"
+    told:wait()
     server:close()
     server:wait()
     server:close()
@@ -378,7 +380,7 @@ end)
 test("close cancels what has not ended when the grace is over", function()
   local program, url, pids = started(SERVE .. [[
     if server.worker then return server:wait() end
-    signal.wait "SIGUSR1"
+    told:wait()
     server:close(0.01)
     say("closed")]])
   local endless = async.spawn(pcall, get, url .. "/ever")
@@ -392,7 +394,7 @@ end)
 test("a worker that hears nothing is killed in the end", { limit = 2 }, function()
   local program, _, pids = started(SERVE .. [[
     if server.worker then while true do end end
-    signal.wait "SIGUSR1"
+    told:wait()
     server:close(0)
     say("closed")]])
   program.process:kill "SIGUSR1"
@@ -402,9 +404,11 @@ end)
 
 test("signals are passed on to scripts that have handlers of their own", function()
   local program, _, pids = started(SERVE .. [[
+    local ended = async.Event()
+    signal.on("SIGTERM", function() ended:set() end)
     signal.on("SIGHUP", function() say("hup", server.worker or "first") end)
     say("listens")
-    signal.wait "SIGTERM"
+    ended:wait()
     say("term", server.worker or "first")
     server:close()]])
   test.eq(program:sorted(3), { "listens", "listens", "listens" })
