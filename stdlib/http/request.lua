@@ -27,7 +27,7 @@ local CONNECTION, HEAD, SETTINGS, ANSWERED = 1, 2, 3, 4
 ---@field peer Address  the other end of the connection
 ---@field scheme string  "http" or "https"
 ---@field host string?  as the client named it, with the port if it did
----@field version string  "1.1" or "1.0"
+---@field version string  "2.0", "1.1" or "1.0"
 ---@field id string  no other request has it
 ---@field app table?  the application that serves it
 local Request = {}

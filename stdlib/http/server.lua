@@ -328,7 +328,9 @@ end
 ---@async
 ---@param options table  `handler`: function(req) that returns a status, a body, a response, a table
 -- (sent as JSON), or `status, body [, headers]`; `host` ("127.0.0.1"; "*" for all) and `port` (any
--- if nil or 0), or `path` of a Unix socket; `tls`; limits, of which 0 or false switches one off:
+-- if nil or 0), or `path` of a Unix socket; `tls`; `http2`: whether clients may choose HTTP/2, by
+-- ALPN, or by prior knowledge where there is no TLS (true); limits, of which 0 or false switches
+-- one off:
 -- `max_header_bytes` (32768), `max_headers` (100), `max_target_bytes` (8192), `max_body_bytes` (16
 -- MiB), `max_collect_bytes` (1 MiB), `max_connections` (10000), `max_requests` on a connection,
 -- `header_timeout` (10), `body_timeout` (30), `idle_timeout` (60), `write_timeout` (30),
