@@ -87,6 +87,8 @@ local function read_in_time(self)
 end
 
 local function give_up(self, e)
+  local upload_fault = self._exchange.state.upload_fault
+  if upload_fault ~= nil then e = upload_fault end
   finish(self)
   self._closed = true
   if errors.is(e, "OSError") and e.url == nil then e.url = self.url end

@@ -168,6 +168,26 @@ local function send_or_find_answer(state, connection)
   if not found or not head then rethrow(e) end
 end
 
+local function upload(state, connection)
+  local ok, e = xpcall(send_body, keep_trace, state, connection)
+  bodies.close(state.body)
+  if ok then return end
+  state.upload_fault = e
+  connection:close() -- whoever reads the response learns of it
+end
+
+-- Over HTTP/2 a server may answer while it reads, and wait until its answer is read: so where the
+-- response is streamed the body is a task's own.
+local function uploads_apart(state, connection)
+  return connection.finish and state.stream and state.body.stream and not state.expects
+end
+
+--- The request's body is not wanted any more.
+function M.end_upload(state)
+  local uploader = state.uploader
+  if uploader and not uploader:done() then uploader:cancel() end
+end
+
 --- Calls `read(connection)` within the request's limit for pauses.
 function M.read_in_time(state, read, connection)
   local pause = state.timeouts.read
@@ -191,7 +211,11 @@ local function exchange(state, connection)
   if not connection:begin(head, state.method == "HEAD", most, false, more, not state.stream) then
     return nil, "the connection was closed before a response came"
   end
-  if body and not at_once then send_or_find_answer(state, connection) end
+  if more and uploads_apart(state, connection) then
+    state.uploader = async.spawn(upload, state, connection)
+  elseif more then
+    send_or_find_answer(state, connection)
+  end
   if state.stream then return read_in_time(state, connection.read_head, connection) end
   return read_in_time(state, connection.read_all, connection)
 end
@@ -273,9 +297,11 @@ function M.attempt(state, fresh)
   if ok and head then return connection, head, fault, body end
   local again = may_go_again(state, connection, ok and fault or head, fresh)
   connection:close()
+  M.end_upload(state)
   pool:release(destination, connection)
   if again then return M.attempt(state, true) end
   bodies.close(state.body)
+  if state.upload_fault ~= nil then rethrow(state.upload_fault) end
   if ok then fail(state, fault) end
   rethrow(head)
 end

@@ -68,8 +68,9 @@ local function hold(state, response, connection)
   local pool, destination = state.session._pool, state.destination
   response._exchange = {
     connection = connection, deadline = state.deadline, total = timeouts.total,
-    read = timeouts.read,
+    read = timeouts.read, state = state,
     release = function()
+      exchange.end_upload(state)
       if not connection:is_reusable() then connection:close() end
       pool:release(destination, connection)
     end,
