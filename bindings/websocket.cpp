@@ -34,6 +34,40 @@ struct Options {
 
 class WebSocket;
 
+bool deflate(std::string_view data, std::string* out) {
+  // Without a history over messages: it would cost memory for every connection.
+  std::string error;
+  auto encoder = compress::make_encoder("message", 0, &error);
+  return encoder && encoder->write(data, compress::Encoder::Mode::kFlush, out) &&
+         (out->resize(out->size() - 4), true);
+}
+
+// A message to many: what servers send is the same for all, but for the compression.
+class Broadcast {
+ public:
+  Broadcast(std::string_view data, bool is_binary) : data_(data), is_binary_(is_binary) {}
+
+  std::string_view data() const { return data_; }
+  bool is_binary() const { return is_binary_; }
+
+  const std::string& frame(bool deflates) {
+    bool is_coded = deflates && data_.size() >= kWorthCoding;
+    std::string& frame = is_coded ? coded_ : plain_;
+    if (!frame.empty()) return frame;
+    std::string coded;
+    is_coded = is_coded && deflate(data_, &coded);
+    append_frame(&frame, is_binary_ ? WSLAY_BINARY_FRAME : WSLAY_TEXT_FRAME, is_coded,
+                 is_coded ? coded : data_, false);
+    return frame;
+  }
+
+ private:
+  std::string_view data_;
+  bool is_binary_;
+  std::string plain_;
+  std::string coded_;
+};
+
 // A task that waits for the answer to its ping, or for the end.
 struct Waiting {
   WebSocket* socket;
@@ -89,17 +123,22 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
         this);
   }
 
-  // Queues a message and puts it out. With `waits`, the task sleeps while the peer is slow.
-  int send(lua_State* L, std::string_view data, bool is_binary, bool waits) {
-    std::string coded;
-    bool is_coded = options_.deflates && data.size() >= kWorthCoding && deflate(data, &coded);
-    send_frame(is_binary ? WSLAY_BINARY_FRAME : WSLAY_TEXT_FRAME, is_coded ? coded : data,
-               is_coded);
+  // Queues a message and puts it out; the task sleeps while the peer is slow.
+  int send(lua_State* L, std::string_view data, bool is_binary) {
+    queue(data, is_binary);
     std::string out = put_out();
     if (out.empty()) return 0;
-    if (waits) return write_and_wait(L, transport_.get(), name_, std::move(out));
-    transport_->write(std::move(out), nullptr);
-    return 0;
+    return write_and_wait(L, transport_.get(), name_, std::move(out));
+  }
+
+  // The same without waiting, of a message that goes to others too.
+  void post(Broadcast* message) {
+    if (options_.is_server) {
+      out_.append(message->frame(options_.deflates));
+    } else {
+      queue(message->data(), message->is_binary());  // with a mask of its own
+    }
+    flush();
   }
 
   // Waits for the pong: nil and the seconds it took; or nil and nil if the end came first.
@@ -358,6 +397,13 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
 
   // ---- out ------------------------------------------------------------------------------------
 
+  void queue(std::string_view data, bool is_binary) {
+    std::string coded;
+    bool is_coded = options_.deflates && data.size() >= kWorthCoding && deflate(data, &coded);
+    send_frame(is_binary ? WSLAY_BINARY_FRAME : WSLAY_TEXT_FRAME, is_coded ? coded : data,
+               is_coded);
+  }
+
   void send_frame(unsigned opcode, std::string_view payload, bool is_coded) {
     append_frame(&out_, opcode, is_coded, payload, !options_.is_server);
   }
@@ -399,14 +445,6 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
   }
 
   // ---- permessage-deflate: RFC 7692 -----------------------------------------------------------
-
-  bool deflate(std::string_view data, std::string* out) {
-    // Without a history over messages: it would cost memory for every connection.
-    std::string error;
-    auto encoder = compress::make_encoder("message", 0, &error);
-    return encoder && encoder->write(data, compress::Encoder::Mode::kFlush, out) &&
-           (out->resize(out->size() - 4), true);
-  }
 
   // Returns 0, or the code with which the connection has to be closed.
   int inflate(std::string_view data, std::string* out) {
@@ -544,15 +582,41 @@ int open(lua_State* L) {
 // recv(socket) -> data, is_binary; nil at the end
 int recv(lua_State* L) { return check(L)->recv(L); }
 
-// send(socket, data, is_binary) -> false if it is closing
+// send(socket, data, is_binary)
 int send(lua_State* L) {
   WebSocket* s = check(L);
-  std::string_view data = view(L, 2);
-  return s->send(L, data, lua_toboolean(L, 3) != 0, true);
+  return s->send(L, view(L, 2), lua_toboolean(L, 3) != 0);
 }
 
-// post(socket, data, is_binary): the same, without waiting.
-int post(lua_State* L) { return check(L)->send(L, view(L, 2), lua_toboolean(L, 3) != 0, false); }
+// broadcast(list, data, is_binary, most) -> how many it went to. Does not wait; whoever has more
+// than `most` bytes to take yet is closed. REQUIRES: tables with a socket at _socket.
+int broadcast(lua_State* L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  auto n = static_cast<int>(lua_objlen(L, 1));
+  auto most = static_cast<std::size_t>(luaL_checknumber(L, 4));
+  auto socket_at = [&](int i) {
+    lua_settop(L, 4);
+    lua_rawgeti(L, 1, i);
+    lua_pushliteral(L, "_socket");
+    lua_rawget(L, -2);
+    return Class<WebSocket>::check(L, -1);
+  };
+  for (int i = 1; i <= n; ++i) socket_at(i);  // raises before there is anything to free
+  int reached = 0;
+  Broadcast message(view(L, 2), lua_toboolean(L, 3) != 0);
+  for (int i = 1; i <= n; ++i) {
+    WebSocket* s = socket_at(i);
+    if (s->is_closing()) continue;
+    if (s->backlog() > most) {
+      s->close(1013, "too slow");
+    } else {
+      s->post(&message);
+      ++reached;
+    }
+  }
+  lua_pushinteger(L, reached);
+  return 1;
+}
 
 // ping(socket, payload) -> seconds, or nil if the end came first
 int ping(lua_State* L) { return check(L)->ping(L, view(L, 2)); }
@@ -579,12 +643,6 @@ int state(lua_State* L) {
   lua_pushinteger(L, s->code());
   lua_pushlstring(L, s->reason().data(), s->reason().size());
   return 3;
-}
-
-// backlog(socket) -> bytes that the peer has not taken
-int backlog(lua_State* L) {
-  lua_pushnumber(L, static_cast<lua_Number>(check(L)->backlog()));
-  return 1;
 }
 
 int is_utf8(lua_State* L) {
@@ -622,13 +680,12 @@ int sha1(lua_State* L) {
 const rille_reg kFunctions[] = {{"open", open, 0},
                                 {"recv", recv, RILLE_WAITS},
                                 {"send", send, RILLE_WAITS},
-                                {"post", post, 0},
+                                {"broadcast", broadcast, 0},
                                 {"ping", ping, RILLE_WAITS},
                                 {"close", close, 0},
                                 {"wait_for_end", wait_for_end, RILLE_WAITS},
                                 {"cut_off", cut_off, 0},
                                 {"state", state, 0},
-                                {"backlog", backlog, 0},
                                 {"is_utf8", is_utf8, 0},
                                 {"random", random, 0},
                                 {"sha1", sha1, 0},

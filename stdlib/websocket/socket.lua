@@ -220,21 +220,8 @@ function M.broadcast(list, data, options)
   if not options.binary and not binding.is_utf8(data) then
     check.bad(2, "broadcast", "text in UTF-8 expected; bytes need the option binary")
   end
-  local reached = 0
-  for i = 1, #list do
-    local ws = list[i]
-    check_self(ws, "broadcast")
-    local socket = ws._socket
-    if state(socket) then
-      local _ = nil -- it has gone
-    elseif binding.backlog(socket) > most then
-      binding.close(socket, 1013, "too slow")
-    else
-      binding.post(socket, data, options.binary and true or false)
-      reached = reached + 1
-    end
-  end
-  return reached
+  for i = 1, #list do check_self(list[i], "broadcast") end
+  return binding.broadcast(list, data, options.binary and true or false, most)
 end
 
 --- Ends it without any handshake.
