@@ -243,7 +243,7 @@ local function show(label, m, done)
   io.stdout:flush()
 end
 
-test("nothing is left of clients that come, die, wait and go", { limit = SECONDS / 10 + 6 },
+test("nothing is left of clients that come, die, wait and go", { limit = SECONDS / 5 + 6 },
   function()
     -- Errors of handlers are reported; those that are meant are not looked at.
     local unexpected
