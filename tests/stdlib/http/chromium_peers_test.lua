@@ -176,10 +176,14 @@ local function browse(scheme, options)
   local done = async.Future()
   options.compress = true
   local _, server = peers.serve(make_app(dir, done), options)
+  -- All that it writes is below a folder of its own.
+  local own = dir .. "/browser"
+  os.execute("mkdir " .. own)
   local browser = peers.spawn {
+    "env", "HOME=" .. own, "TMPDIR=" .. own,
     "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage", "--ignore-certificate-errors", "--user-data-dir=" .. dir .. "/user",
+    "--disable-dev-shm-usage", "--ignore-certificate-errors", "--user-data-dir=" .. own .. "/user",
     ("%s://127.0.0.1:%d/"):format(scheme, server.port), stdout = "null", stderr = "null",
   }
   local results = done:await()
@@ -187,7 +191,7 @@ local function browse(scheme, options)
   browser:wait()
   -- Its helpers write there until they see that it has gone.
   for _ = 1, 500 do
-    if os.execute("rm -rf " .. dir .. "/user 2> /dev/null") == 0 then break end
+    if os.execute("rm -rf " .. own .. " 2> /dev/null") == 0 then break end
     async.sleep(0.01)
   end
   return results
