@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "http_answering.h"
+
 namespace rille::http1 {
 
 namespace {
@@ -97,97 +99,8 @@ std::string_view check_view(lua_State* L, int index) {
   return {text, size};
 }
 
-std::string_view opt_view(lua_State* L, int index) {
-  std::size_t size = 0;
-  const char* text = luaL_optlstring(L, index, "", &size);
-  return {text, size};
-}
-
 // connection:next() -> head, or nil; nil and true if the peer speaks HTTP/2
 int connection_next(lua_State* L) { return check_connection(L)->next_request(L); }
-
-// connection:read_body(most) -> body; or nil, status, fault
-int connection_read_body(lua_State* L) {
-  lua_Number most = luaL_checknumber(L, 2);
-  return check_connection(L)->read_body(
-      L, most < 9e15 ? static_cast<std::size_t>(most) : std::size_t{SIZE_MAX});
-}
-
-// connection:read_chunk() -> bytes, "" at the end; or nil, status, fault
-int connection_read_chunk(lua_State* L) { return check_connection(L)->read_chunk(L); }
-
-// connection:limit_body(bytes) -> whether the body may still be that short
-int connection_limit_body(lua_State* L) {
-  lua_Number most = luaL_checknumber(L, 2);
-  bool fits = check_connection(L)->limit_body(most < 9e15 ? static_cast<std::uint64_t>(most) : 0);
-  lua_pushboolean(L, fits);
-  return 1;
-}
-
-int connection_has_body(lua_State* L) {
-  lua_pushboolean(L, check_connection(L)->has_body());
-  return 1;
-}
-
-// connection:trailers() -> { name, value, name, value, ... }
-int connection_trailers(lua_State* L) {
-  const auto& all = check_connection(L)->trailers();
-  lua_newtable(L);
-  int n = 0;
-  for (const std::string& text : all) {
-    std::string_view part = text;
-    std::size_t first = part.find_first_not_of(" \t");
-    std::size_t last = part.find_last_not_of(" \t");
-    if (first == part.npos) part = {};
-    if (!part.empty()) part = part.substr(first, last + 1 - first);
-    lua_pushlstring(L, part.data(), part.size());
-    lua_rawseti(L, -2, ++n);
-  }
-  return 1;
-}
-
-// connection:respond(status, body, content_type | nil, fields | nil, flags | nil) -> false if the
-// peer has gone
-int connection_respond(lua_State* L) {
-  Connection* c = check_connection(L);
-  ResponseHead head;
-  head.status = luaL_checkint(L, 2);
-  std::string_view body = check_view(L, 3);
-  head.content_type = opt_view(L, 4);
-  head.fields = opt_view(L, 5);
-  int flags = luaL_optint(L, 6, 0);
-  return c->respond(L, head, body, flags);
-}
-
-// connection:start(status, length | nil, content_type | nil, fields | nil, flags | nil)
-// -> whether it has a body
-int connection_start(lua_State* L) {
-  Connection* c = check_connection(L);
-  ResponseHead head;
-  head.status = luaL_checkint(L, 2);
-  head.framing = lua_isnoneornil(L, 3) ? ResponseHead::kChunked : ResponseHead::kLength;
-  head.length = static_cast<std::uint64_t>(luaL_optnumber(L, 3, 0));
-  head.content_type = opt_view(L, 4);
-  head.fields = opt_view(L, 5);
-  lua_pushboolean(L, c->start(head, luaL_optint(L, 6, 0)));
-  return 1;
-}
-
-int connection_take_back(lua_State* L) {
-  lua_pushboolean(L, check_connection(L)->take_back());
-  return 1;
-}
-
-int connection_flush(lua_State* L) {
-  check_connection(L)->flush();
-  return 0;
-}
-
-// connection:send(data) -> true, or false if there is no use in it
-int connection_send(lua_State* L) {
-  Connection* c = check_connection(L);
-  return c->send(L, check_view(L, 2));
-}
 
 // connection:send_file(file, at, size) -> how many bytes went out at once; nothing if the peer has
 // gone
@@ -200,21 +113,6 @@ int connection_send_file(lua_State* L) {
   lua_pushnumber(L, static_cast<double>(n));
   return 1;
 }
-
-// connection:finish(trailers | nil) -> false if the body is too short
-int connection_finish(lua_State* L) {
-  Connection* c = check_connection(L);
-  lua_pushboolean(L, c->finish(opt_view(L, 2)));
-  return 1;
-}
-
-int connection_has_ended(lua_State* L) {
-  lua_pushboolean(L, check_connection(L)->has_ended());
-  return 1;
-}
-
-// connection:wait_end() -> true if the peer may still read, false if not, nil once it is closed
-int connection_wait_end(lua_State* L) { return check_connection(L)->wait_end(L); }
 
 // connection:upgrade(fields) -> stream
 int connection_upgrade(lua_State* L) {
@@ -247,40 +145,13 @@ int connection_close(lua_State* L) {
   return 0;
 }
 
-int connection_cut(lua_State* L) {
-  check_connection(L)->cut();
-  return 0;
-}
-
-// connection:peer() -> its address as text
-int connection_peer(lua_State* L) {
-  const std::string& peer = check_connection(L)->peer();
-  lua_pushlstring(L, peer.data(), peer.size());
-  return 1;
-}
-
 const rille_reg kConnectionMethods[] = {{"next", connection_next, RILLE_WAITS},
-                                        {"read_body", connection_read_body, RILLE_WAITS},
-                                        {"read_chunk", connection_read_chunk, RILLE_WAITS},
-                                        {"limit_body", connection_limit_body, 0},
-                                        {"has_body", connection_has_body, 0},
-                                        {"trailers", connection_trailers, 0},
-                                        {"respond", connection_respond, RILLE_WAITS},
-                                        {"start", connection_start, 0},
-                                        {"take_back", connection_take_back, 0},
-                                        {"flush", connection_flush, 0},
-                                        {"send", connection_send, RILLE_WAITS},
                                         {"send_file", connection_send_file, 0},
-                                        {"finish", connection_finish, 0},
-                                        {"wait_end", connection_wait_end, RILLE_WAITS},
-                                        {"has_ended", connection_has_ended, 0},
                                         {"upgrade", connection_upgrade, RILLE_WAITS},
                                         {"release", connection_release, 0},
                                         {"refusal", connection_refusal, 0},
                                         {"drain", connection_drain, 0},
                                         {"close", connection_close, 0},
-                                        {"cut", connection_cut, 0},
-                                        {"peer", connection_peer, 0},
                                         {nullptr, nullptr, 0}};
 
 // server:open(stream) -> connection. The stream has no transport any more afterwards.
@@ -346,7 +217,7 @@ int make_server(lua_State* L) {
 }
 
 void define_server(lua_State* L) {
-  Class<ConnectionBox>::define(L, kConnectionMethods);
+  Class<ConnectionBox>::define(L, Answering<check_connection>::methods(kConnectionMethods).data());
   Class<ServerBox>::define(L, kServerMethods);
 }
 

@@ -1,5 +1,6 @@
 // rille.core.http2: HTTP/2 for rille.http.
 #include "http2_server.h"
+#include "http_answering.h"
 #include "stream.h"
 
 namespace rille::http2 {
@@ -18,102 +19,10 @@ struct ConnectionBox {
   std::unique_ptr<Connection> connection;
 };
 
-std::string_view check_view(lua_State* L, int index) {
-  std::size_t size;
-  const char* text = luaL_checklstring(L, index, &size);
-  return {text, size};
-}
-
-std::string_view opt_view(lua_State* L, int index) {
-  std::size_t size = 0;
-  const char* text = luaL_optlstring(L, index, "", &size);
-  return {text, size};
-}
-
 // ---- requests: what rille.core.http1 has for connections
 // -----------------------------------------
 
 Request* check_request(lua_State* L) { return Class<RequestBox>::check(L, 1)->request.get(); }
-
-int request_read_body(lua_State* L) {
-  lua_Number most = luaL_checknumber(L, 2);
-  return check_request(L)->read_body(
-      L, most < 9e15 ? static_cast<std::size_t>(most) : std::size_t{SIZE_MAX});
-}
-
-int request_read_chunk(lua_State* L) { return check_request(L)->read_chunk(L); }
-
-int request_limit_body(lua_State* L) {
-  lua_Number most = luaL_checknumber(L, 2);
-  bool fits = check_request(L)->limit_body(most < 9e15 ? static_cast<std::uint64_t>(most) : 0);
-  lua_pushboolean(L, fits);
-  return 1;
-}
-
-int request_has_body(lua_State* L) {
-  lua_pushboolean(L, check_request(L)->has_body());
-  return 1;
-}
-
-int request_trailers(lua_State* L) {
-  lua_newtable(L);
-  int n = 0;
-  for (const std::string& text : check_request(L)->trailers()) {
-    lua_pushlstring(L, text.data(), text.size());
-    lua_rawseti(L, -2, ++n);
-  }
-  return 1;
-}
-
-int request_respond(lua_State* L) {
-  Request* r = check_request(L);
-  http1::ResponseHead head;
-  head.status = luaL_checkint(L, 2);
-  std::string_view body = check_view(L, 3);
-  head.content_type = opt_view(L, 4);
-  head.fields = opt_view(L, 5);
-  return r->respond(L, head, body, luaL_optint(L, 6, 0));
-}
-
-int request_start(lua_State* L) {
-  Request* r = check_request(L);
-  http1::ResponseHead head;
-  head.status = luaL_checkint(L, 2);
-  head.framing = lua_isnoneornil(L, 3) ? http1::ResponseHead::kToEnd : http1::ResponseHead::kLength;
-  head.length = static_cast<std::uint64_t>(luaL_optnumber(L, 3, 0));
-  head.content_type = opt_view(L, 4);
-  head.fields = opt_view(L, 5);
-  lua_pushboolean(L, r->start(head, luaL_optint(L, 6, 0)));
-  return 1;
-}
-
-int request_take_back(lua_State* L) {
-  lua_pushboolean(L, check_request(L)->take_back());
-  return 1;
-}
-
-int request_flush(lua_State* L) {
-  check_request(L)->flush();
-  return 0;
-}
-
-int request_send(lua_State* L) {
-  Request* r = check_request(L);
-  return r->send(L, check_view(L, 2));
-}
-
-int request_finish(lua_State* L) {
-  Request* r = check_request(L);
-  lua_pushboolean(L, r->finish(opt_view(L, 2)));
-  return 1;
-}
-
-int request_has_ended(lua_State* L) {
-  lua_pushboolean(L, check_request(L)->has_ended());
-  return 1;
-}
-
-int request_wait_end(lua_State* L) { return check_request(L)->wait_end(L); }
 
 int request_upgrade(lua_State* L) {
   rille_push_error(L, "InvalidStateError", nullptr,
@@ -132,30 +41,9 @@ int request_leave(lua_State* L) {
   return 0;
 }
 
-int request_peer(lua_State* L) {
-  const std::string& peer = check_request(L)->peer();
-  lua_pushlstring(L, peer.data(), peer.size());
-  return 1;
-}
-
-const rille_reg kRequestMethods[] = {{"read_body", request_read_body, RILLE_WAITS},
-                                     {"read_chunk", request_read_chunk, RILLE_WAITS},
-                                     {"limit_body", request_limit_body, 0},
-                                     {"has_body", request_has_body, 0},
-                                     {"trailers", request_trailers, 0},
-                                     {"respond", request_respond, RILLE_WAITS},
-                                     {"start", request_start, 0},
-                                     {"take_back", request_take_back, 0},
-                                     {"flush", request_flush, 0},
-                                     {"send", request_send, RILLE_WAITS},
-                                     {"finish", request_finish, 0},
-                                     {"wait_end", request_wait_end, RILLE_WAITS},
-                                     {"has_ended", request_has_ended, 0},
-                                     {"upgrade", request_upgrade, RILLE_WAITS},
+const rille_reg kRequestMethods[] = {{"upgrade", request_upgrade, RILLE_WAITS},
                                      {"close", request_cut, 0},
-                                     {"cut", request_cut, 0},
                                      {"leave", request_leave, 0},
-                                     {"peer", request_peer, 0},
                                      {nullptr, nullptr, 0}};
 
 // ---- connections --------------------------------------------------------------------------------
@@ -167,6 +55,15 @@ Connection* check_connection(lua_State* L) {
 // connection:next() -> request, head; nil when there are no more; false if one has been taken back
 int connection_next(lua_State* L) { return check_connection(L)->next_request(L); }
 
+// connection:refusal() -> status, bytes, first line of a request that was refused; or nothing
+int connection_refusal(lua_State* L) { return check_connection(L)->refusal(L); }
+
+int connection_peer(lua_State* L) {
+  const std::string& peer = check_connection(L)->peer();
+  lua_pushlstring(L, peer.data(), peer.size());
+  return 1;
+}
+
 int connection_drain(lua_State* L) {
   check_connection(L)->stop();
   return 0;
@@ -177,10 +74,10 @@ int connection_close(lua_State* L) {
   return 0;
 }
 
-const rille_reg kConnectionMethods[] = {{"next", connection_next, RILLE_WAITS},
-                                        {"drain", connection_drain, 0},
-                                        {"close", connection_close, 0},
-                                        {nullptr, nullptr, 0}};
+const rille_reg kConnectionMethods[] = {
+    {"next", connection_next, RILLE_WAITS}, {"refusal", connection_refusal, 0},
+    {"peer", connection_peer, 0},           {"drain", connection_drain, 0},
+    {"close", connection_close, 0},         {nullptr, nullptr, 0}};
 
 // ---- servers ------------------------------------------------------------------------------------
 
@@ -221,13 +118,17 @@ int make_server(lua_State* L) {
 const rille_reg kFunctions[] = {
     {"load", load, 0}, {"server", make_server, 0}, {nullptr, nullptr, 0}};
 
+void define(lua_State* L) {
+  Class<RequestBox>::define(L, http1::Answering<check_request>::methods(kRequestMethods).data());
+  Class<ConnectionBox>::define(L, kConnectionMethods);
+  Class<ServerBox>::define(L, kServerMethods);
+}
+
 }  // namespace
 }  // namespace rille::http2
 
 extern "C" int luaopen_rille_core_http2(lua_State* L) {
-  rille::Class<rille::http2::RequestBox>::define(L, rille::http2::kRequestMethods);
-  rille::Class<rille::http2::ConnectionBox>::define(L, rille::http2::kConnectionMethods);
-  rille::Class<rille::http2::ServerBox>::define(L, rille::http2::kServerMethods);
+  rille::http2::define(L);
   rille_newlib(L, rille::http2::kFunctions);
   return 1;
 }

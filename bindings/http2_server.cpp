@@ -80,7 +80,7 @@ bool Request::field(std::string_view name, std::string_view value) {
       if (most > 0 && value.size() > most) {
         refusal_ = 414;
         refusal_text_ = "target too long";
-        return true;
+        value = value.substr(0, most);
       }
     }
     if (to) to->assign(value);
@@ -215,8 +215,13 @@ void Request::refuse(int status, const char* fault) {
   fields.add_lines(server_->date.text());
   answered_ = discards_ = true;
   session()->respond(this, &fields, is_head_request_);
-  if (is_head_request_) return;
-  queue(body, true);
+  if (server_->options.tells_refusals) {
+    std::string line = method_ + " " + path_ + " HTTP/2.0";
+    Connection* c = connection();
+    c->refusals_.push_back({status, is_head_request_ ? 0 : body.size(), std::move(line)});
+    c->point_.wake();
+  }
+  if (!is_head_request_) queue(body, true);
 }
 
 // ---- its body -----------------------------------------------------------------------------------
@@ -589,7 +594,7 @@ void Connection::ready(Request* r) {
 
 int Connection::next_request(lua_State* L) {
   while (!ready_.empty() && ready_.front()->session() == nullptr) ready_.pop_front();
-  if (!ready_.empty() || !is_open()) return push_request(L, this);
+  if (!ready_.empty() || !refusals_.empty() || !is_open()) return push_request(L, this);
   return point_.wait(L, push_request, this);
 }
 
@@ -599,7 +604,7 @@ int Connection::push_request(lua_State* L, void* self) {
   while (!c->ready_.empty() && c->ready_.front()->session() == nullptr) c->ready_.pop_front();
   lua_pushnil(L);
   if (c->ready_.empty()) {
-    // The peer may have taken back what woke the task.
+    // The peer may have taken back what woke the task, or there is a refusal.
     if (c->is_open()) {
       lua_pushboolean(L, 0);
     } else {
@@ -611,6 +616,16 @@ int Connection::push_request(lua_State* L, void* self) {
   c->ready_.pop_front();
   const std::string& head = box->request->head();
   lua_pushlstring(L, head.data(), head.size());
+  return 3;
+}
+
+int Connection::refusal(lua_State* L) {
+  if (refusals_.empty()) return 0;
+  const Refusal& r = refusals_.front();
+  lua_pushinteger(L, r.status);
+  lua_pushinteger(L, static_cast<lua_Integer>(r.bytes));
+  lua_pushlstring(L, r.line.data(), r.line.size());
+  refusals_.pop_front();
   return 3;
 }
 

@@ -155,8 +155,14 @@ class Connection final : public Session {
   // if it is to be asked again.
   int next_request(lua_State* L);
 
+  // A request that was refused before anybody saw it, if the server wants to know: status, bytes,
+  // first line; or nothing.
+  int refusal(lua_State* L);
+
   // No further request is taken; those in progress are still answered.
   void stop();
+
+  const std::string& peer() const { return *peer_; }
 
  protected:
   std::shared_ptr<Exchange> opened() override;
@@ -169,12 +175,19 @@ class Connection final : public Session {
  private:
   friend class Request;
 
+  struct Refusal {
+    int status;
+    std::size_t bytes;
+    std::string line;
+  };
+
   void ready(Request* r);
   static int push_request(lua_State* L, void* self);
 
   std::shared_ptr<Server> server_;
   std::shared_ptr<const std::string> peer_;
   std::deque<std::shared_ptr<Request>> ready_;
+  std::deque<Refusal> refusals_;
   WaitPoint point_;
   std::uint64_t requests_ = 0;
   std::uint64_t idle_deadline_ = 0;

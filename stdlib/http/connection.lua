@@ -158,6 +158,7 @@ local function log_refusal(settings, conn)
   })
   return true
 end
+M.log_refusal = log_refusal
 
 local function handle_slowly(settings, conn, req)
   local log = settings.access_log

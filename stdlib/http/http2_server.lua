@@ -10,6 +10,7 @@ local xpcall = require("rille.core.protect").xpcall
 local shielded = require("rille.async.cleanup").shielded
 local keep_trace, rethrow, spawn_for = task.keep_trace, task.rethrow, task.spawn_for
 local new_request, answer = connection.request, connection.answer
+local log_refusal = connection.log_refusal
 local setmetatable, pairs, next = setmetatable, pairs, next
 
 -- Streams that a client takes back leave their tasks behind, which may take their time to end. With
@@ -70,8 +71,11 @@ local function take_all(self, settings, conn)
       self.streams[child] = stream
       self.count = self.count + 1
       if self.count >= MOST_TASKS then self:wait_for_fewer(MOST_TASKS) end
-    elseif stream == nil then
-      return
+    else
+      if settings.access_log then
+        while log_refusal(settings, conn) do end
+      end
+      if stream == nil then return end
     end
   end
 end

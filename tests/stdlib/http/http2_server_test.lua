@@ -302,6 +302,22 @@ test("the access log", function()
     { "2.0", "/x", 200, 5, "me" })
 end)
 
+test("the access log has what was refused", function()
+  local log = {}
+  local port = start(function() return "hello" end, { max_target_bytes = 10,
+    access_log = function(r)
+      log[#log + 1] = { r.remote, r.line, r.status, r.method, r.version }
+    end })
+  local peer = frames.connect(port)
+  peer:get(1, { [":path"] = "/%00" }):answer(1)
+  peer:get(3, { [":path"] = "/2345678901", [":method"] = "POST" }):answer(3)
+  test.turns()
+  test.eq(log, {
+    { "127.0.0.1", "GET /%00 HTTP/2.0", 400, "GET", "2.0" },
+    { "127.0.0.1", "POST /234567890 HTTP/2.0", 414, "POST", "2.0" },
+  })
+end)
+
 test("a handler that takes too long is a 503", function()
   local port = start(function() async.sleep(10) end, { handler_timeout = 0.02 })
   test.eq(get(port), "503 Service Unavailable")
