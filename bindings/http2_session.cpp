@@ -243,9 +243,11 @@ struct SessionCallbacks {
     return 0;
   }
 
-  // A head that cannot be sent leaves the peer waiting for ever.
-  static int not_sent(nghttp2_session* session, const nghttp2_frame* frame, int, void*) {
-    if (frame->hd.type != NGHTTP2_HEADERS) return 0;
+  // A head that cannot be sent leaves the peer waiting for ever. A request's peer knows nothing of
+  // it: nghttp2 closes the stream, and a reset of it would break the rules.
+  static int not_sent(nghttp2_session* session, const nghttp2_frame* frame, int, void* data) {
+    bool is_request = !static_cast<Session*>(data)->is_server_;
+    if (frame->hd.type != NGHTTP2_HEADERS || is_request) return 0;
     if (Exchange* e = exchange(session, frame->hd.stream_id)) e->reset(NGHTTP2_INTERNAL_ERROR);
     return 0;
   }

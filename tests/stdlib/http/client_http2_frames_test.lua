@@ -411,6 +411,29 @@ test("what is given up is reset, and the connection serves others", function()
   test.eq(codes, { 8, 8, 8, 8 })
 end)
 
+test("of a request that is given up before it went out the server learns nothing", function()
+  local seen = {}
+  local base, connections = frames.serve(function(peer)
+    for f in peer.read, peer do
+      if f.type ~= "SETTINGS" and f.type ~= "WINDOW_UPDATE" then seen[#seen + 1] = f.type end
+      if f.type == "HEADERS" then peer:answer(f.id, "x") end
+    end
+  end)
+  local s = session()
+  s:get(base)
+  for _ = 1, 3 do
+    local task = async.spawn(s.get, s, base)
+    async.sleep(0)
+    task:cancel()
+    async.wait { task }
+  end
+  local options = { stream = true, body = function() error("no more", 0) end }
+  test.raises("no more", s.post, s, base, options)
+  async.sleep(0.005)
+  test.eq({ s:get(base):text(), connections() }, { "x", 1 })
+  test.eq(seen, { "HEADERS", "HEADERS" })
+end)
+
 test("a request that failed to make its body resets its stream", function()
   local code
   local base = frames.serve(function(peer)
