@@ -256,6 +256,27 @@ test("bodies stream both ways, with a handler that answers while it reads", func
   test.eq(tostring(s), "Session: 0 connections in use, 1 idle")
 end)
 
+test("a streamed response is released at the end of its task", function()
+  local server = own_server { handler = function()
+    return http.response { stream = function()
+      async.sleep(0.001)
+      return "more"
+    end }
+  end }
+  local url = ("http://127.0.0.1:%d/"):format(server.port)
+  local s = session { limit = 1 }
+  async.spawn(function() test.eq(s:get(url, { stream = true }):chunks()(), "more") end):await()
+  async.with(s:get(url, { stream = true }), function(r) test.eq(r.version, "2.0") end)
+  local response = s:get(url, { stream = true })
+  for piece in response:chunks() do
+    test.eq(piece, "more")
+    break
+  end
+  response:close()
+  async.sleep(0.005)
+  test.eq(tostring(s), "Session: 0 connections in use, 1 idle")
+end)
+
 -- Cancels what `make` starts at its wait number `n`; false once it has no more of them.
 local function cancel_at(n, turns, make)
   local probe = require "rille.core.probe"

@@ -1,7 +1,9 @@
 -- Requests to servers good and bad.
 local async, test = require "rille.async", require "support.test"
 local http = require "rille.http"
+local process = require "rille.process"
 local probe = require "rille.core.probe"
+local tls = require "support.tls"
 local raw = require "stdlib.http.raw"
 
 local function start(handler)
@@ -425,4 +427,62 @@ test("a handler that is cancelled wherever it waits leaves nothing", function()
   test.turns()
   test.eq(#test.reports(), 0)
   test.eq(raw.open_files(), before)
+end)
+
+-- ---- what the contract says besides -------------------------------------------------------------
+
+test("errors of TLS name the URL without its credentials, and who was not trusted", function()
+  local server = http.serve { tls = tls.server_options(), handler = function() return "ok" end }
+  test.defer(function() server:close(0) end)
+  local url = ("https://localhost:%d/p"):format(server.port)
+  local asked = url:gsub("//", "//user:secret@")
+  local e = test.raises("TLSError", http.get, asked)
+  test.eq({ e.code, e.url }, { "UNABLE_TO_GET_ISSUER_CERT_LOCALLY", url })
+  local other = { ca = tls.ca.path, server_name = "other" }
+  e = test.raises("TLSError", http.get, asked, { tls = other })
+  test.eq({ e.code, e.url }, { "HOSTNAME_MISMATCH", url })
+  local plain = "https" .. start(function() return "plain" end):sub(5)
+  test.eq(test.raises("TLSError", http.get, plain).url, plain .. "/")
+  test.eq(http.get(url, { tls = { verify = false } }):text(), "ok")
+  local context = require("rille.tls").context { ca = tls.ca.path }
+  test.eq(http.get(url, { tls = context }):text(), "ok")
+end)
+
+-- What a program of its own prints that has these variables.
+local function with_environment(env, code)
+  local result = process.run { os.getenv "RILLE", "-e", code, env = env, timeout = 10 }
+  test.eq(result.stderr, "")
+  return result.stdout
+end
+
+test("a proxy of the environment is taken where the script says so", function()
+  local base = start(function(req) return "by the proxy: " .. req.target end)
+  local direct = start(function() return "direct" end)
+  local function get(url, env, proxy)
+    return with_environment(env, ([[
+      local s = require("rille.http").Session { proxy = %s, http2 = false }
+      local ok, r = pcall(s.get, s, %q)
+      io.write(ok and r:text() or r.kind)
+    ]]):format(proxy or '"env"', url))
+  end
+  test.eq(get("http://far.test/x", { http_proxy = base }), "by the proxy: http://far.test/x")
+  test.eq(get("http://far.test/x", { HTTP_PROXY = base:sub(8) }),
+    "by the proxy: http://far.test/x")
+  test.eq(get("http://far.test/x", { all_proxy = base }), "by the proxy: http://far.test/x")
+  -- A CGI program is given what its client says.
+  test.eq(get(direct, { HTTP_PROXY = base, REQUEST_METHOD = "GET" }), "direct")
+  test.eq(get(direct, { http_proxy = base, no_proxy = "a.test,127.0.0.1" }), "direct")
+  test.eq(get(direct, { http_proxy = base, NO_PROXY = "*" }), "direct")
+  test.eq(get(direct, { http_proxy = base }, "nil"), "direct")
+  test.eq(get(direct, { http_proxy = base }, "false"), "direct")
+  -- The tunnel that https asks for is refused here.
+  test.eq(get("https://far.test/", { https_proxy = base }), "HTTPError")
+end)
+
+test("redirects may be left alone", function()
+  local base = start(function() return http.redirect "/there" end)
+  for _, redirects in ipairs { 0, false } do
+    local response = http.get(base, { redirects = redirects })
+    test.eq({ response.status, response.headers.Location, #response.history }, { 302, "/there", 0 })
+  end
 end)
