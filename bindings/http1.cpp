@@ -27,6 +27,18 @@ int first_line(lua_State* L) {
   return 3;
 }
 
+// route_key(head) -> method, path as it was sent; nothing if the target is more than a path.
+int route_key(lua_State* L) {
+  std::string_view head = check_view(L, 1);
+  std::size_t first = head.find(' ');
+  if (first + 1 >= head.size() || head[first + 1] != '/') return 0;
+  std::size_t end = first + 1;
+  while (end < head.size() && head[end] != ' ' && head[end] != '?') ++end;
+  push(L, head.substr(0, first));
+  push(L, head.substr(first + 1, end - first - 1));
+  return 2;
+}
+
 // fields(head) -> { name, value, name, value, ... }
 int fields(lua_State* L) {
   std::string_view head = check_view(L, 1);
@@ -65,10 +77,10 @@ int is_token(lua_State* L) {
   return 1;
 }
 
-const rille_reg kFunctions[] = {{"first_line", first_line, 0}, {"fields", fields, 0},
-                                {"unescape", unescape, 0},     {"reason", reason, 0},
-                                {"is_token", is_token, 0},     {"server", make_server, 0},
-                                {"client", make_client, 0},    {nullptr, nullptr, 0}};
+const rille_reg kFunctions[] = {
+    {"first_line", first_line, 0}, {"route_key", route_key, 0}, {"fields", fields, 0},
+    {"unescape", unescape, 0},     {"reason", reason, 0},       {"is_token", is_token, 0},
+    {"server", make_server, 0},    {"client", make_client, 0},  {nullptr, nullptr, 0}};
 
 }  // namespace
 }  // namespace rille::http1

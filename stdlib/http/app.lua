@@ -1,4 +1,5 @@
 --- Applications: routes, middleware, state, and what happens at their beginning and end.
+local http1 = require "rille.core.http1"
 local task = require "rille.core.task"
 local check = require "rille.core.check"
 local answer = require "rille.http.answer"
@@ -15,7 +16,8 @@ local rawget, rawset, setmetatable, type, pairs, ipairs, tostring, next, unpack 
   rawget, rawset, setmetatable, type, pairs, ipairs, tostring, next, unpack
 local format = string.format
 local response_of, response_of_error = answer.response_of, answer.response_of_error
-local CONNECTION = request.CONNECTION
+local CONNECTION, HEAD, SETTINGS = request.CONNECTION, request.HEAD, request.SETTINGS
+local route_key = http1.route_key
 
 ---@class App
 local App = {}
@@ -235,7 +237,7 @@ local function apply_limits(req, route)
   local conn = req[CONNECTION]
   if route.max_collect then rawset(req, "_most_collected", route.max_collect) end
   if not conn:has_body() then return end
-  local most = route.max_body or req[request.SETTINGS].default_max_body
+  local most = route.max_body or req[SETTINGS].default_max_body
   if not conn:limit_body(most) then request.fail(413, "body too large") end
 end
 
@@ -250,7 +252,7 @@ local function apply_shapes(req, route)
 end
 
 local function call(req, route)
-  local settings = req[request.SETTINGS]
+  local settings = req[SETTINGS]
   if settings.limits_vary or not route.is_plain then
     apply_limits(req, route)
     apply_shapes(req, route)
@@ -267,12 +269,23 @@ end
 
 local enter
 
+-- The route of a path without parameters. Mostly nobody has asked for the request's parts yet, and
+-- nobody will: they are not kept.
+local function exact_route(routes_of, req)
+  local method, path
+  if not rawget(req, "method") and not rawget(req, "raw_path") then
+    method, path = route_key(req[HEAD])
+  end
+  if not method then method, path = req.method, req.raw_path end
+  return routes_of:exact(path, method)
+end
+
 -- Looks for the route of a request and calls its handler.
 local function dispatch(app, req)
   local state = rawget(app, STATE)
   local segments = rawget(req, "_segments")
   if not segments then
-    local route = state.router:exact(req.raw_path, req.method)
+    local route = exact_route(state.router, req)
     if route then return call(req, route) end
     -- "*" stands for the server, and for no path.
     if req.raw_path == "*" then
@@ -330,7 +343,7 @@ local function build_chain(app, list)
 end
 
 function enter(app, req)
-  rawset(req, "app", app)
+  if app ~= req[SETTINGS].app then rawset(req, "app", app) end
   local state = rawget(app, STATE)
   local chain = state.chain
   if not chain then return dispatch(app, req) end
@@ -409,7 +422,7 @@ function App:serve(options)
   state_of(self, "serve")
   options = check.options(options, KNOWN, 1, "serve")
   local settings = options_of.read(options, "serve")
-  settings.handler = function(req) return enter(self, req) end
+  settings.handler, settings.app = function(req) return enter(self, req) end, self
   settings.default_max_body = settings.max_body_bytes
   settings.max_body_bytes, settings.limits_vary = largest_limit(self, settings.max_body_bytes)
   local entered = {}

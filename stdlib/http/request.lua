@@ -281,6 +281,9 @@ function getters:raw_path()
   rawset(self, "raw_path", path)
 end
 
+-- The one that the server was made for; in a mounted one, that is set by who calls it.
+function getters:app() rawset(self, "app", self[SETTINGS].app) end
+
 function getters:path() rawset(self, "path", http1.unescape(self.raw_path)) end
 
 function getters:query()
@@ -328,7 +331,7 @@ local function index(self, key)
 end
 
 return {
-  CONNECTION = CONNECTION, SETTINGS = SETTINGS, ANSWERED = ANSWERED,
+  CONNECTION = CONNECTION, HEAD = HEAD, SETTINGS = SETTINGS, ANSWERED = ANSWERED,
   fail = fail,
   meta = { __name = "Request", __index = index },
 }
