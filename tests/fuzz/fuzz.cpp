@@ -9,8 +9,9 @@ namespace rille::fuzz {
 
 namespace {
 
-constexpr std::array<std::string_view, 6> kLuaTargets = {
-    "http1_client", "http1_server", "http2_server", "json", "multipart", "websocket"};
+constexpr std::array<std::string_view, 7> kLuaTargets = {
+    "http1_client", "http1_server", "http2_client", "http2_server",
+    "json",         "multipart",    "websocket"};
 
 }  // namespace
 
