@@ -35,8 +35,9 @@ int pool(lua_State* L) {
   options.loop = nullptr;
   options.args.clear();
   options.script.clear();
-  auto threads = std::make_shared<ThreadPool>(std::move(options), size);
-  PoolList::of(L)->add(threads);
+  PoolList* pools = PoolList::of(L);
+  auto threads = std::make_shared<ThreadPool>(std::move(options), size, pools->lost());
+  pools->add(threads);
   Class<PoolHandle>::push(L, std::move(threads));
   return 1;
 }
@@ -48,6 +49,12 @@ int default_size(lua_State* L) {
   constexpr int kLargestSize = 1024;
   if (size < 1 || size > kLargestSize) size = static_cast<int>(uv_available_parallelism());
   lua_pushinteger(L, size);
+  return 1;
+}
+
+// lost() -> how many errors of tasks of workers nobody has taken since the last call
+int lost(lua_State* L) {
+  lua_pushinteger(L, PoolList::of(L)->lost()->exchange(0));
   return 1;
 }
 
@@ -126,6 +133,12 @@ int is_cancelled(lua_State* L) {
   Job* job = Port::of(L)->job();
   lua_pushboolean(L, job && job->cancelled);
   return 1;
+}
+
+// count_lost(n): of the job's tasks, so many have failed with errors that nobody took
+int count_lost(lua_State* L) {
+  Port::of(L)->count_lost(static_cast<int>(lua_tointeger(L, 1)));
+  return 0;
 }
 
 // on_cancel(fn): called on the loop when the job is to stop
@@ -251,6 +264,8 @@ const rille_reg kFunctions[] = {{"setup", setup, 0},
                                 {"answer", answer, 0},
                                 {"is_cancelled", is_cancelled, 0},
                                 {"on_cancel", on_cancel, 0},
+                                {"count_lost", count_lost, 0},
+                                {"lost", lost, 0},
                                 {"encode", encode_text, 0},
                                 {"modules_of", modules_of, 0},
                                 {"decode", decode_text, 0},

@@ -20,8 +20,10 @@ namespace {
 const char kPortKey = 0;
 const char kPoolsKey = 0;
 
-// How long a runtime that ends waits for its workers.
+// How long a runtime that ends waits for its workers; before that ends, how long it leaves them to
+// what they do when they are asked to stop.
 constexpr std::chrono::seconds kPatience(3);
+constexpr std::chrono::seconds kGrace(1);
 
 // Signals are for the threads that the host made.
 class SignalsBlocked {
@@ -228,7 +230,11 @@ bool ThreadPool::has_ended() {
 void ThreadPool::join(Clock::time_point deadline) {
   {
     std::unique_lock lock(mutex_);
-    ended_.wait_until(lock, deadline, [this] { return running_ == 0; });
+    auto ended = [this] { return running_ == 0; };
+    if (!ended_.wait_until(lock, deadline - kPatience + kGrace, ended)) {
+      for (Port* port : ports_) port->runtime_->interrupt("the runtime has ended");
+      ended_.wait_until(lock, deadline, ended);
+    }
     for (Thread& t : threads_) {
       if (!t.ended && t.thread.joinable()) t.thread.detach();
     }

@@ -46,8 +46,10 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `size` threads at most, each with a runtime of these options.
-  ThreadPool(Options options, int size) : options_(std::move(options)), size_(size) {}
+  // `size` threads at most, each with a runtime of these options. `lost` counts errors that nobody
+  // takes.
+  ThreadPool(Options options, int size, std::shared_ptr<std::atomic<int>> lost)
+      : options_(std::move(options)), size_(size), lost_(std::move(lost)) {}
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
@@ -87,6 +89,7 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
 
   const Options options_;
   const int size_;
+  const std::shared_ptr<std::atomic<int>> lost_;
   std::mutex mutex_;
   std::condition_variable ended_;
   std::deque<std::shared_ptr<Job>> queue_;
@@ -117,6 +120,7 @@ class Port {
   int take(lua_State* L);
   // Pushes path and cpath if they have changed.
   int paths(lua_State* L);
+  void count_lost(int n) { *pool_->lost_ += n; }
   Job* job() const { return job_.get(); }
   // The job has ended: its answer is sent.
   void answer(Message message, bool failed);
@@ -147,8 +151,10 @@ class PoolList {
 
   static PoolList* of(lua_State* L);
   void add(std::shared_ptr<ThreadPool> pool);
+  const std::shared_ptr<std::atomic<int>>& lost() const { return lost_; }
 
  private:
+  std::shared_ptr<std::atomic<int>> lost_ = std::make_shared<std::atomic<int>>(0);
   std::vector<std::shared_ptr<ThreadPool>> pools_;
 };
 

@@ -179,9 +179,24 @@ CommandLine parse(int argc, char** argv) {
   return line;
 }
 
+// Puts out what stands in the buffers of files. A thread of a worker's that blocks in one of C's
+// files holds that for good: it must not keep the process from its end.
+void flush_files(int status) {
+  static int status_then;
+  constexpr unsigned kPatience = 2;  // seconds
+  std::cout.flush();
+  std::fflush(stdout);
+  std::fflush(stderr);
+  status_then = status;
+  signal(SIGALRM, [](int) { _exit(status_then); });
+  alarm(kPatience);
+  std::fflush(nullptr);
+  alarm(0);
+}
+
 // Ends by the signal's default disposition, so that a parent sees the signal.
 void die_of(int number) {
-  std::fflush(nullptr);
+  flush_files(128 + number);
   signal(number, SIG_DFL);
   sigset_t set;
   sigemptyset(&set);
@@ -214,8 +229,7 @@ int run(const CommandLine& line) {
   } else if (runtime.lost_errors() > 0) {
     status = 1;
   }
-  std::cout.flush();
-  std::fflush(nullptr);
+  flush_files(status);
 #if defined(__SANITIZE_ADDRESS__)
   runtime.close();
   if (__lsan_do_recoverable_leak_check()) status = 23;

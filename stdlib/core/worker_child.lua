@@ -128,12 +128,16 @@ local function body() return start(unpack_values(call, channel_of)) end
 
 local function never() return false end
 
+local lost = 0
+
+local function count_lost(n) lost = n end
+
 local function answer(ok, ...)
   local text = pack("results", number_of, ...)
   -- The answers to what was given up are still to come.
   while waiting > 0 do task.join_shielded(answered) end
   io.stdout:flush()
-  write(stream, "A", ok and 1 or 0, text)
+  write(stream, "A", (ok and 1 or 0) + 2 * lost, text)
 end
 
 return function()
@@ -149,7 +153,7 @@ return function()
       package.path, package.cpath = unpack_values(text, channel_of)
     else
       call = text
-      job.run(body, answer, never)
+      job.run(body, answer, never, count_lost)
     end
   end
 end

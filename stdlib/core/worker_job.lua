@@ -30,9 +30,10 @@ end
 local function send_results(answer, t) answer(true, task.outcome(t)) end
 
 --- Runs `body()` as a job and gives `answer(true, results…)`, or `answer(false, error, trace)`.
--- `is_cancelled()` tells whether it was cancelled before it began.
+-- `is_cancelled()` tells whether it was cancelled before it began, `count_lost(n)` learns how many
+-- of its tasks' errors nobody took.
 ---@async
-function M.run(body, answer, is_cancelled)
+function M.run(body, answer, is_cancelled, count_lost)
   end_tasks = end_tasks or require("rille.async.run").end_tasks
   local me, run = task.current(), { outer = false }
   local t = task.spawn_for(false, body)
@@ -51,10 +52,13 @@ function M.run(body, answer, is_cancelled)
   end
   end_tasks(run, me)
   M.current, report.main = nil, nil
-  if ending then task.raise(ending) end
   local state = t[2]
+  if state == FAILED then task.take(t) end
+  -- The errors of its tasks: nobody can take them any more.
+  local before = report.lost
+  count_lost(report.flush_lost() - before)
+  if ending then task.raise(ending) end
   if state == FAILED then
-    task.take(t)
     answer_error(answer, t[3], t[10].trace)
   else
     -- To wait for one that ended cancelled is an error too.

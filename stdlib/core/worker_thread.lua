@@ -6,7 +6,7 @@ require "rille.async" -- what a job may need is there before the first one
 require "rille.worker.channel"
 
 local take, paths, modules, call = core.take, core.paths, core.modules, core.call
-local answer, is_cancelled = core.answer, core.is_cancelled
+local answer, is_cancelled, count_lost = core.answer, core.is_cancelled, core.count_lost
 
 local function start(fn, ...) return fn(...) end
 
@@ -21,6 +21,6 @@ return function()
   while take() do
     local path, cpath = paths()
     if path then package.path, package.cpath = path, cpath end
-    job.run(body, answer, is_cancelled)
+    job.run(body, answer, is_cancelled, count_lost)
   end
 end

@@ -19,8 +19,8 @@ local check_wait = scheduler.check_wait
 local read, write, pack, unpack_values = frames.read, frames.write, frames.pack, frames.unpack
 local protected = task.protected
 local shielded = require("rille.async.cleanup").shielded
-local pairs, setmetatable, find, sub, tonumber = pairs, setmetatable, string.find, string.sub,
-  tonumber
+local pairs, setmetatable, find, sub, tonumber, floor = pairs, setmetatable, string.find,
+  string.sub, tonumber, math.floor
 
 local CODE = "require 'rille.core.worker_child' ()"
 local PATIENCE = 5 -- seconds that a process has to end when its connection has
@@ -131,7 +131,10 @@ function Process:perform(paths, call)
   write(self.stream, "J", 0, call)
   while true do
     local kind, number, text = read(self.stream)
-    if kind == "A" then return number, text end
+    if kind == "A" then
+      report.lost = report.lost + floor(number / 2)
+      return number % 2, text
+    end
     if kind == "X" then
       local t = self.tasks[number]
       if t then t:cancel() end

@@ -4,6 +4,7 @@ local scheduler = require "rille.core.scheduler"
 local codec = require "rille.core.worker_codec"
 local task = require "rille.core.task"
 local report = require "rille.core.report"
+local main = require "rille.core.main"
 
 local check_wait = scheduler.check_wait
 
@@ -36,6 +37,9 @@ report.describe(Threads.run, function(self)
   return ("a worker of a pool of %d threads"):format(self._size)
 end)
 report.describe(Threads.close, function() return "the end of a pool's threads" end)
+
+-- Errors that tasks of workers have lost count as this program's.
+main.at_end(function() report.lost = report.lost + core.lost() end)
 
 return function(size)
   return setmetatable({ _core = core.pool(size), _size = size }, Threads)

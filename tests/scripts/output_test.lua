@@ -52,6 +52,7 @@ local RULES = {
   semaphore = { sorted = true },
   signal_shutdown = { unique = true },
   start_tls = { needs = "rille.core.tls" },
+  sync_functions = { sorted = true },
   tls_client = {
     needs = "rille.core.tls",
     mask = { { "on [%d%-]+ [%d:]+ UTC", "on <date>" }, { "localhost:%d+", "<address>" } },

@@ -203,6 +203,54 @@ test("process.exit in a worker ends only that worker", function()
   pool:close()
 end)
 
+test("a program ends although a worker of its own does not", function()
+  for _, job in ipairs { "while true do end", "os.execute 'exec sleep 20'",
+    "io.popen('exec sleep 20'):read '*a'" } do
+    local start = async.time()
+    local result = test.rille { "-e", ([[
+      local async, worker = require "rille.async", require "rille.worker"
+      local begun = worker.Channel()
+      async.spawn(worker.run, function()
+        begun:send(true)
+        %s
+      end)
+      begun:recv()
+      print "the end"
+    ]]):format(job) }
+    eq({ result.code, result.stdout, result.stderr }, { 0, "the end\n", "" })
+    assert(async.time() - start < 10, "it waited for the worker")
+  end
+end)
+
+test("what workers print comes out, and once", function()
+  local result = test.rille { "-e", [[
+    local worker = require "rille.worker"
+    for i = 1, 3 do worker.run(print, i) end
+    print "main"
+    worker.Pool { size = 1, kind = "process" }:run(print, "process")
+  ]] }
+  eq({ result.code, result.stderr }, { 0, "" })
+  local lines = {}
+  for line in result.stdout:gmatch "[^\n]+" do lines[#lines + 1] = line end
+  table.sort(lines)
+  eq(lines, { "1", "2", "3", "main", "process" })
+end)
+
+test("an error that a worker's task loses is reported, and the program's status is 1", function()
+  for _, kind in ipairs { "thread", "process" } do
+    local result = test.rille { "-e", ([[
+      local pool = require("rille.worker").Pool { size = 1, kind = "%s" }
+      pool:run(function()
+        local async = require "rille.async"
+        async.spawn(function() error "nobody takes me" end)
+        async.sleep(0)
+      end)
+    ]]):format(kind) }
+    test.contains(result.stderr, "nobody takes me")
+    eq(result.code, 1)
+  end
+end)
+
 test("a task with a cancellation pending starts no job", function()
   local ran = worker.Channel()
   local t = async.spawn(function()
