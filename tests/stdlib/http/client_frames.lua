@@ -2,59 +2,11 @@
 local async, test = require "rille.async", require "support.test"
 local net = require "rille.net"
 
-local char, concat, floor = string.char, table.concat, math.floor
+local frames = require "stdlib.http.frames"
 
-local M = {}
-
-local TYPES = { [0] = "DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE",
-  "PING", "GOAWAY", "WINDOW_UPDATE", "CONTINUATION" }
-local NUMBERS = {}
-for number, name in pairs(TYPES) do NUMBERS[name] = number end
-
-local PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-M.END_STREAM, M.ACK, M.END_HEADERS = 1, 1, 4
-
-local function be(n, bytes)
-  local out = {}
-  for i = bytes - 1, 0, -1 do out[#out + 1] = char(floor(n / 256 ^ i) % 256) end
-  return concat(out)
-end
-M.be = be
-
-local function number(text, first, last)
-  local n = 0
-  for i = first, last do n = n * 256 + text:byte(i) end
-  return n
-end
-
-M.number = number
-
---- The bytes of a frame.
-function M.frame(type, flags, id, payload)
-  payload = payload or ""
-  return be(#payload, 3) .. char(NUMBERS[type]) .. char(flags) .. be(id, 4) .. payload
-end
-
-local function hpack_number(n)
-  if n < 127 then return char(n) end
-  local out = { "\127" }
-  n = n - 127
-  while n >= 128 do
-    out[#out + 1] = char(n % 128 + 128)
-    n = floor(n / 128)
-  end
-  return concat(out) .. char(n)
-end
-
---- A block of fields, { name, value, name, value, ... }, as literals that no table takes up.
-function M.block(list)
-  local out = {}
-  for i = 1, #list, 2 do
-    local name, value = list[i], list[i + 1]
-    out[#out + 1] = "\0" .. hpack_number(#name) .. name .. hpack_number(#value) .. value
-  end
-  return concat(out)
-end
+local M = { END_STREAM = frames.END_STREAM, ACK = frames.ACK, END_HEADERS = frames.END_HEADERS,
+  be = frames.be, number = frames.number, frame = frames.frame, block = frames.block }
+local PREFACE, be, number = frames.PREFACE, frames.be, frames.number
 
 local Peer = {}
 Peer.__index = Peer
@@ -67,11 +19,7 @@ end
 function Peer:send(...) return self:bytes(M.frame(...)) end
 
 --- A list of numbers { id, value, ... }.
-function Peer:settings(list)
-  local out = {}
-  for i = 1, #list, 2 do out[#out + 1] = be(list[i], 2) .. be(list[i + 1], 4) end
-  return self:send("SETTINGS", 0, 0, concat(out))
-end
+function Peer:settings(list) return self:send("SETTINGS", 0, 0, frames.settings(list)) end
 
 --- The head of a response; `flags` 5: that is all of it.
 function Peer:head(id, flags, status, more)
@@ -104,11 +52,7 @@ function Peer:read()
   local payload = head and take(self, number(head, 1, 3))
   if not payload then return nil end
   self.begun = nil
-  local f = { type = TYPES[head:byte(4)], flags = head:byte(5), id = number(head, 6, 9),
-    payload = payload }
-  if f.type == "RST_STREAM" then f.code = number(payload, 1, 4) end
-  if f.type == "GOAWAY" then f.code = number(payload, 5, 8) end
-  f.ends = f.flags % 2 == 1
+  local f = frames.parse(head, payload)
   if f.type == "SETTINGS" and f.flags == 0 then self:send("SETTINGS", M.ACK, 0) end
   return f
 end

@@ -1,8 +1,9 @@
 --- A client of HTTP/2 that says exactly what it is told to, frame by frame, and reads what comes
--- back.
+-- back; and the bytes of frames, for a server that does the same.
 local bit = require "bit"
 local test = require "support.test"
 local net = require "rille.net"
+local raw = require "stdlib.http.raw"
 
 local char, concat = string.char, table.concat
 
@@ -29,6 +30,7 @@ local function number(text, first, last)
   for i = first, last do n = n * 256 + text:byte(i) end
   return n
 end
+frames.number = number
 
 --- The bytes of a frame.
 function frames.frame(type, flags, id, payload)
@@ -58,6 +60,40 @@ function frames.block(list)
   local out = {}
   for i = 1, #list, 2 do out[#out + 1] = frames.field(list[i], list[i + 1]) end
   return concat(out)
+end
+
+--- The payload of settings: a list of numbers { id, value, ... }.
+function frames.settings(list)
+  local out = {}
+  for i = 1, #list, 2 do out[#out + 1] = be(list[i], 2) .. be(list[i + 1], 4) end
+  return concat(out)
+end
+
+--- A frame that was received, of its head of nine bytes and its payload.
+function frames.parse(head, payload)
+  local f = { type = TYPES[head:byte(4)], flags = head:byte(5), id = number(head, 6, 9),
+    payload = payload }
+  if f.type == "RST_STREAM" then f.code = number(payload, 1, 4) end
+  if f.type == "GOAWAY" then f.last, f.code = number(payload, 1, 4), number(payload, 5, 8) end
+  f.error = f.code and ERRORS[f.code]
+  f.ends = (f.type == "DATA" or f.type == "HEADERS") and bit.band(f.flags, 1) == 1
+  f.ack = (f.type == "SETTINGS" or f.type == "PING") and bit.band(f.flags, 1) == 1
+  return f
+end
+
+--- Starts a server for this test alone: its port, and itself.
+function frames.start(handler, options)
+  options = options or {}
+  options.handler = handler or function() return "ok" end
+  local _, server = raw.start(options)
+  return server.port, server
+end
+
+--- False where this build has no HTTP/2, which is then said.
+function frames.are_spoken()
+  if pcall(require, "rille.core.http2") then return true end
+  print "# skipped: this build has no HTTP/2"
+  return false
 end
 
 --- The fields of a request; `changes` name others: false leaves one out. Further ones follow.
@@ -103,11 +139,7 @@ end
 
 function Peer:send(...) return self:bytes(frames.frame(...)) end
 
-function Peer:settings(list)
-  local out = {}
-  for i = 1, #list, 2 do out[#out + 1] = be(list[i], 2) .. be(list[i + 1], 4) end
-  return self:send("SETTINGS", 0, 0, concat(out))
-end
+function Peer:settings(list) return self:send("SETTINGS", 0, 0, frames.settings(list)) end
 
 --- A request without a body, in one frame.
 function Peer:get(id, changes, more)
@@ -180,16 +212,9 @@ local function receive(self)
     if not more(self) then return nil end
   end
   local input = self.input
-  local f = { type = TYPES[input:byte(4)], flags = input:byte(5), id = number(input, 6, 9),
-    payload = input:sub(10, 9 + size) }
+  local f = frames.parse(input, input:sub(10, 9 + size))
   self.input = input:sub(10 + size)
-  if f.type == "RST_STREAM" then f.error = ERRORS[number(f.payload, 1, 4)] end
-  if f.type == "GOAWAY" then
-    f.last, f.error = number(f.payload, 1, 4), ERRORS[number(f.payload, 5, 8)]
-  end
   if f.type == "HEADERS" then f.status = status(f.payload) end
-  f.ends = (f.type == "DATA" or f.type == "HEADERS") and bit.band(f.flags, 1) == 1
-  f.ack = (f.type == "SETTINGS" or f.type == "PING") and bit.band(f.flags, 1) == 1
   if f.type == "SETTINGS" and not f.ack then pcall(self.send, self, "SETTINGS", frames.ACK, 0) end
   return f
 end

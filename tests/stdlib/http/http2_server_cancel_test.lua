@@ -1,44 +1,17 @@
 -- Connections and requests of HTTP/2 that are cancelled wherever they wait; what they leave behind.
 local async, test = require "rille.async", require "support.test"
-local probe = require "rille.core.probe"
 local http = require "rille.http"
 local raw = require "stdlib.http.raw"
 local frames = require "stdlib.http.frames"
 
-if not pcall(require, "rille.core.http2") then
-  print "# skipped: this build has no HTTP/2"
-  return
-end
+if not frames.are_spoken() then return end
 
--- Runs a scenario again and again; each time one of the tasks that the server makes is cancelled,
--- at once or some turns later, at the n-th wait of all.
+-- The tasks that a server makes: all but its own and the one that runs the scenario.
 local function cancel_everywhere(most, scenario)
-  scenario() -- what is opened once for all is not counted
-  local before = raw.open_files()
-  local reached = 0
-  for n = 1, most do
-    for turns = 0, 3 do
-      local waits, own = 0, { [async.current_task()] = true }
-      probe.on_wait(function(task)
-        if own[task] or task:name():find "^HTTP server" then return end
-        waits = waits + 1
-        if waits ~= n then return end
-        reached = reached + 1
-        local function cancel(left)
-          if left > 0 then return async.call_soon(cancel, left - 1) end
-          task:cancel()
-        end
-        cancel(turns)
-      end)
-      local ok, e = pcall(scenario)
-      probe.on_wait(nil)
-      if not ok then error(e, 0) end
-    end
-  end
-  assert(reached > most, "most waits were not reached: " .. reached)
-  test.turns()
-  for _, report in ipairs(test.reports()) do test.eq(report.error, nil) end
-  raw.open_files(before)
+  local own = async.current_task()
+  raw.cancel_everywhere(most, function(task)
+    return task ~= own and not task:name():find "^HTTP server"
+  end, scenario)
 end
 
 -- Speaks to a server and reads what comes, whatever that is.

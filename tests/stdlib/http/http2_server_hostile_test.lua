@@ -1,19 +1,10 @@
 -- What a server of HTTP/2 answers to clients that mean it no good: frame by frame, word by word.
 local async, test = require "rille.async", require "support.test"
-local raw = require "stdlib.http.raw"
 local frames = require "stdlib.http.frames"
 
-if not pcall(require, "rille.core.http2") then
-  print "# skipped: this build has no HTTP/2"
-  return
-end
+if not frames.are_spoken() then return end
 
-local function start(handler, options)
-  options = options or {}
-  options.handler = handler or function() return "ok" end
-  local _, server = raw.start(options)
-  return server.port, server
-end
+local start = frames.start
 
 local PING = "12345678"
 local field, block, request = frames.field, frames.block, frames.request

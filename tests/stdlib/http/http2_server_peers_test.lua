@@ -2,12 +2,10 @@
 local async, test = require "rille.async", require "support.test"
 local http = require "rille.http"
 local raw = require "stdlib.http.raw"
+local frames = require "stdlib.http.frames"
 local tls = require "support.tls"
 
-if not pcall(require, "rille.core.http2") then
-  print "# skipped: this build has no HTTP/2"
-  return
-end
+if not frames.are_spoken() then return end
 
 local function peer_test(command, name, fn)
   if os.execute("command -v " .. command .. " > /dev/null 2>&1") == 0 then return test(name, fn) end

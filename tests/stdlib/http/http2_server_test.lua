@@ -5,17 +5,9 @@ local errors = require "rille.errors"
 local raw = require "stdlib.http.raw"
 local frames = require "stdlib.http.frames"
 
-if not pcall(require, "rille.core.http2") then
-  print "# skipped: this build has no HTTP/2"
-  return
-end
+if not frames.are_spoken() then return end
 
-local function start(handler, options)
-  options = options or {}
-  options.handler = handler
-  local _, server = raw.start(options)
-  return server.port, server
-end
+local start = frames.start
 
 local function get(port, changes, more)
   return frames.connect(port):get(1, changes, more):answer(1)

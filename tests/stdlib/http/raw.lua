@@ -147,4 +147,37 @@ function raw.open_files(before)
   return least
 end
 
+--- Runs a scenario again and again; each time one of the tasks that `is_meant` is cancelled at the
+-- n-th wait of them all, at once or some turns later. Looks afterwards for what was left behind.
+function raw.cancel_everywhere(most, is_meant, scenario)
+  local probe = require "rille.core.probe"
+  scenario() -- what is opened once for all is not counted
+  local before = raw.open_files()
+  local reached = 0
+  for n = 1, most do
+    for turns = 0, 3 do
+      local waits = 0
+      probe.on_wait(function(task)
+        if not is_meant(task) then return end
+        waits = waits + 1
+        if waits ~= n then return end
+        reached = reached + 1
+        local function cancel(left)
+          if left > 0 then return async.call_soon(cancel, left - 1) end
+          task:cancel()
+        end
+        cancel(turns)
+      end)
+      local ok, e = pcall(scenario)
+      probe.on_wait(nil)
+      if not ok then error(e, 0) end
+    end
+  end
+  assert(reached > most, "most waits were not reached: " .. reached)
+  test.turns()
+  -- Debug mode gives advice as well, without an error.
+  for _, report in ipairs(test.reports()) do test.eq(report.error, nil) end
+  raw.open_files(before)
+end
+
 return raw

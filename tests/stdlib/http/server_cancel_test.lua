@@ -1,39 +1,11 @@
 -- Handlers, streams and servers that are cancelled wherever they wait.
 local async, test = require "rille.async", require "support.test"
-local probe = require "rille.core.probe"
 local http, net, fs = require "rille.http", require "rille.net", require "rille.fs"
 local raw = require "stdlib.http.raw"
 
--- Runs a scenario again and again; each time the n-th wait of a connection's task is cancelled, at
--- once or some turns later.
+-- The tasks of connections.
 local function cancel_everywhere(most, scenario)
-  scenario() -- what is opened once for all is not counted
-  local before = raw.open_files()
-  local reached = 0
-  for n = 1, most do
-    for turns = 0, 3 do
-      local waits = 0
-      probe.on_wait(function(task)
-        if task:name() ~= "HTTP connection" then return end
-        waits = waits + 1
-        if waits ~= n then return end
-        reached = reached + 1
-        local function cancel(left)
-          if left > 0 then return async.call_soon(cancel, left - 1) end
-          task:cancel()
-        end
-        cancel(turns)
-      end)
-      local ok, e = pcall(scenario)
-      probe.on_wait(nil)
-      if not ok then error(e, 0) end
-    end
-  end
-  assert(reached > most, "most waits were not reached: " .. reached)
-  test.turns()
-  -- Debug mode gives advice as well, without an error.
-  for _, report in ipairs(test.reports()) do test.eq(report.error, nil) end
-  raw.open_files(before)
+  raw.cancel_everywhere(most, function(task) return task:name() == "HTTP connection" end, scenario)
 end
 
 -- Sends a request and reads what comes, whatever that is.
