@@ -5,7 +5,7 @@ local async, fs, process = require "rille.async", require "rille.fs", require "r
 local path = require "rille.path"
 local test = require "support.test"
 
-local RILLE = os.getenv "RILLE" or "build/rille"
+local RILLE = fs.realpath(os.getenv "RILLE" or "build/rille")
 local ROOT = path.normalize(path.join(path.dirname(arg[0]), ".."))
 
 local documents = fs.glob(path.join(ROOT, "*.md"))
