@@ -501,10 +501,12 @@ local M = { methods = METHODS }
 
 --- Makes a session.
 ---@param options? table  `base_url`, `headers`, `timeout`, `limit` (requests at once, 100),
--- `limit_per_host` (none), `cookies` (false: none; a map fills the jar), `proxy` (a URL, false, or
--- "env"), `no_proxy`, `auth`, `http2` (true: where a server of https chooses it; false; "prior":
--- for http too, without asking), `idle_timeout` (60 s), `path` (of a Unix socket), `tls`,
--- `redirects`, `max_body`
+-- `limit_per_host` (the same for each server; none), `cookies` (false: none; a map fills the jar),
+-- `proxy` (a URL, false, or "env"), `no_proxy`, `auth`, `http2` (true: where a server of https
+-- chooses it; false; "prior": for http too, without asking), `idle_timeout` (60 s), `path` (of a
+-- Unix socket), `tls`, `redirects`, `max_body`. With HTTP/1 each request in progress has a
+-- connection of its own, so the limits are those of connections too; with HTTP/2 all requests to a
+-- server share one. A `tls` context says itself by `alpn` whether it offers HTTP/2.
 ---@return Session
 -- Source: aiohttp.ClientSession.
 function M.new(options)
