@@ -1,6 +1,7 @@
 // rille.core.worker_channel: short messages between a process that supervises and its workers, and
 // listening sockets with them.
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -144,6 +145,12 @@ int release(lua_State* L) {
   return 0;
 }
 
+// parent() -> its process id
+int parent(lua_State* L) {
+  lua_pushinteger(L, ::getppid());
+  return 1;
+}
+
 // channel:send(text [, listener]) -> false if there is nobody to read it
 int send(lua_State* L) {
   auto* channel = Class<Channel>::check(L, 1);
@@ -167,8 +174,11 @@ const rille_reg kMethods[] = {{"send", send, 0},
                               {"close", close, 0},
                               {nullptr, nullptr, 0}};
 
-const rille_reg kFunctions[] = {
-    {"pair", pair, 0}, {"open", open, 0}, {"release", release, 0}, {nullptr, nullptr, 0}};
+const rille_reg kFunctions[] = {{"pair", pair, 0},
+                                {"open", open, 0},
+                                {"release", release, 0},
+                                {"parent", parent, 0},
+                                {nullptr, nullptr, 0}};
 
 }  // namespace
 }  // namespace rille

@@ -7,16 +7,18 @@ local report = require "rille.core.report"
 local main = require "rille.core.main"
 local program = require "rille.core.program"
 local net = require "rille.net"
+local process = require "rille.process"
 local make_listener = require "rille.net.listener"
 
 local GRACE = 10 -- seconds, where nobody says another number
+local LAST_SIGNAL = 0.1 -- seconds in which the parent's end is told
 
 local M = {
   -- Which worker this process is, from 1; nil if it is none.
   number = program.worker,
 }
 
-local channel
+local channel, parent
 local count, services = 0, {} -- the program's servers, in the order in which it starts them
 local ending = false
 
@@ -51,16 +53,24 @@ function handlers.close(service, grace)
   spawn(function() close(service, tonumber(grace)) end)
 end
 
+-- Nobody speaks any more. If that is the parent's end, the system says so by a signal; if the parent
+-- lives, it does not want this process.
+local function leave()
+  async.sleep(LAST_SIGNAL)
+  if binding.parent() == parent then process.kill(process.pid()) end
+end
+
 local function read_messages()
   while true do
     local text, listener = channel:receive()
-    if not text then return finish() end -- nobody is there any more
+    if not text then return leave() end
     local verb, at, rest = text:match "^(%a+) (%d+) (.*)$"
     handlers[verb](services[tonumber(at)], rest, listener)
   end
 end
 
 local function open()
+  parent = binding.parent()
   channel = binding.open(program.channel)
   spawn(read_messages):set_name "messages of the supervising process"
   main.before_cancel = finish

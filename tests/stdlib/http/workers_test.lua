@@ -425,3 +425,27 @@ test("the program's end ends the workers", function()
   test.eq(program:finish().code, 0)
   all_gone(pids)
 end)
+
+test("a serve that is cancelled at any moment leaves no worker", { limit = 2 }, function()
+  local program = start [[
+    local options = { workers = 2, handler = print }
+    if require("rille.core.program").worker then return http.serve(options):wait() end
+    for pause = 0, 0.06, 0.005 do
+      local starter = async.spawn(http.serve, options)
+      async.sleep(pause)
+      starter:cancel()
+      async.wait { starter }
+      if not starter:cancelled() then
+        local ok, server = pcall(starter.await, starter)
+        if not ok then error(server, 0) end
+        server:close(0)
+      end
+      local children = io.open(("/proc/self/task/%d/children"):format(process.pid()))
+      for _ = 1, 5 do async.sleep(0) end
+      say("left", #children:read "*a", #async.all_tasks())
+      children:close()
+    end]]
+  for _ = 0, 12 do test.eq(program:line(), "left 0 1") end
+  local status, _, errors = program:finish()
+  test.eq({ status.code, errors }, { 0, "" })
+end)
