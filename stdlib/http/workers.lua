@@ -53,8 +53,8 @@ function handlers.close(service, grace)
   spawn(function() close(service, tonumber(grace)) end)
 end
 
--- Nobody speaks any more. If that is the parent's end, the system says so by a signal; if the parent
--- lives, it does not want this process.
+-- Nobody speaks any more. If that is the parent's end, the system says so by a signal; if the
+-- parent lives, it does not want this process.
 local function leave()
   async.sleep(LAST_SIGNAL)
   if binding.parent() == parent then process.kill(process.pid()) end
