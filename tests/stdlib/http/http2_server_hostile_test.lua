@@ -404,28 +404,30 @@ test("a few bytes that stand for many fields", function()
   test.eq(peer:answer(0), CALM)
 end)
 
-test("more streams than are allowed at a time", function()
-  local go = async.Event()
-  local calls = 0
-  local port = start(function()
-    calls = calls + 1
-    go:wait()
-    return "ok"
+test("more streams than are allowed at a time are refused, and no mistake once it is known",
+  function()
+    local go = async.Event()
+    local calls = 0
+    local port = start(function()
+      calls = calls + 1
+      go:wait()
+      return "ok"
+    end)
+    -- Before the client has heard of the limit.
+    local peer = frames.connect(port)
+    for i = 1, 101 do peer:get(2 * i - 1) end
+    test.eq(peer:answer(201), "RST_STREAM REFUSED_STREAM")
+    test.turns()
+    test.eq(calls, 100)
+    -- Afterwards.
+    peer = frames.connect(port)
+    peer:wait_for("SETTINGS", false)
+    for i = 1, 101 do peer:get(2 * i - 1) end
+    test.eq(peer:answer(0), "GOAWAY PROTOCOL_ERROR")
+    test.turns()
+    test.eq(calls, 200)
+    go:set()
   end)
-  local peer = frames.connect(port)
-  peer:wait_for("SETTINGS", true)
-  for i = 1, 100 do peer:get(2 * i - 1) end
-  peer:send("PING", 0, 0, PING):wait_for("PING", true)
-  test.turns()
-  test.eq(calls, 100)
-  peer:get(201)
-  local f = peer:wait_for "RST_STREAM"
-  if f then
-    test.eq({ f.id, f.error }, { 201, "REFUSED_STREAM" })
-  end
-  go:set()
-  test.eq(calls, 100)
-end)
 
 test("a head that does not come to its end", function()
   local port = start(nil, { header_timeout = 0.05 })
