@@ -39,10 +39,11 @@ int set_up(lua_State* L, Launch* launch, int stream, int index) {
   return 0;
 }
 
-// spawn(args, environment or nil, path or nil, cwd or nil, flags, stdin, stdout, stderr)
+// spawn(args, environment or nil, path or nil, cwd or nil, flags, stdin, stdout, stderr, extra)
 //   -> child, pid, stdin, stdout, stderr
 // A stream is "inherit", "pipe", "null", "capture" (output), "feed" (input), "stdout" (stderr), or
-// a descriptor. Flags are letters: s (session), g (group), h (hold).
+// a descriptor. Flags are letters: s (session), g (group), h (hold). `extra` is an
+// entry of the environment besides, of the runtime's own, or nil.
 int spawn(lua_State* L) {
   Launch::Options options;
   options.args = strings_at(L, 1);
@@ -60,6 +61,7 @@ int spawn(lua_State* L) {
       if (!access || access->is_handed_on(*entry)) options.environment.emplace_back(*entry);
     }
   }
+  if (lua_isstring(L, 9)) options.environment.emplace_back(lua_tostring(L, 9));
   const char* path = lua_istable(L, 2) ? lua_tostring(L, 3) : getenv("PATH");
   options.path = path ? path : "/bin:/usr/bin";
   options.has_cwd = !lua_isnil(L, 4);

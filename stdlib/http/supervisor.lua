@@ -11,6 +11,7 @@ local main = require "rille.core.main"
 local program = require "rille.core.program"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
+local fs = require "rille.fs"
 local net = require "rille.net"
 local make_listener = require "rille.net.listener"
 local resolve = require "rille.net.resolve"
@@ -44,18 +45,21 @@ local function command_line()
   for i = 2, #program.command do words[i] = program.command[i] end
   words[#words + 1] = program.script
   for _, text in ipairs(program.args) do words[#words + 1] = text end
-  words.cwd = program.cwd
+  -- Where it was started, if it has gone elsewhere.
+  local ok, here = pcall(fs.cwd)
+  if ok and here ~= program.cwd then words.cwd = program.cwd end
   return words
 end
 
 local function begin(slot)
   local err, channel, theirs = binding.pair()
   if err ~= nil then raise(err) end
-  local spec = command_line()
-  spec.env = process.environ()
-  spec.env.RILLE_WORKER = format("%d:%d", slot.number, process.pid())
+  local streams = {
+    stdin = theirs, extra = format("RILLE_WORKER=%d:%d", slot.number, process.pid()),
+  }
   -- In a group of its own: what a terminal sends to all is passed on, and would come twice.
-  local ok, child, pid = xpcall(start_process, keep_trace, spec, { stdin = theirs }, "g", "serve")
+  local ok, child, pid = xpcall(start_process, keep_trace, command_line(), streams, "g",
+    "serve")
   binding.release(theirs)
   if not ok then
     channel:close()

@@ -128,7 +128,8 @@ local KNOWN = { cwd = true, env = true, stdin = true, stdout = true, stderr = tr
 M.KNOWN = KNOWN
 
 --- Starts what `spec` says with the streams that the binding's words in `streams` stand for, or
--- else with those of `spec`. Returns child, pid, stdin, stdout, stderr.
+-- else with those of `spec`; `extra` there is a variable besides, "NAME=value". Returns child, pid,
+-- stdin, stdout, stderr.
 ---@async
 function M.start(spec, streams, flags, name)
   local args = arguments_of(spec, name)
@@ -141,7 +142,7 @@ function M.start(spec, streams, flags, name)
     return streams[key] or spec[key] == nil and "inherit" or stream_of(spec[key], key, name)
   end
   return binding.spawn(args, env, path, cwd, flags, stream "stdin", stream "stdout",
-    stream "stderr")
+    stream "stderr", streams.extra)
 end
 
 --- The options of a call, without the command and its arguments.

@@ -1,6 +1,6 @@
 -- Servers in several processes: who serves, what becomes of those that crash, and how all end.
 local async, test = require "rille.async", require "support.test"
-local http = require "rille.http"
+local http, fs = require "rille.http", require "rille.fs"
 local process = require "rille.process"
 local raw = require "stdlib.http.raw"
 
@@ -47,7 +47,7 @@ local function start(text, ...)
     local told = async.Event()
     signal.on("SIGUSR1", function() told:set() end)
     ]] .. text)
-  local errors = require("rille.fs").open(dir .. "/errors", "w")
+  local errors = fs.open(dir .. "/errors", "w")
   local it = process.spawn { test.executable(), script, ..., stdout = "pipe", stderr = errors }
   errors:close()
   test.defer(function()
@@ -227,6 +227,25 @@ test("code of the command line runs again as a script does", function()
   test.eq({ result.stdout, result.stderr, result.code }, { "1\ta\tb\n", "", 0 })
 end)
 
+test("in a sandbox the executable has to be granted, and the workers are in one too", function()
+  local program = [[
+    local http = require "rille.http"
+    local server = http.serve { workers = 1, handler = function()
+      return tostring((pcall(require("rille.fs").read_file, "/etc/passwd")))
+    end }
+    if server.worker then return server:wait() end
+    print(http.get("http://127.0.0.1:" .. server.port):text())
+    server:close()]]
+  local function run(...)
+    return test.script(program, { options = { "--sandbox", "--allow-net", ... } })
+  end
+  local result = run()
+  test.eq(result.code, 1)
+  test.contains(result.stderr, "PermissionError: running '" .. fs.realpath(test.executable()))
+  result = run("--allow-run=" .. fs.realpath(test.executable()))
+  test.eq({ result.stdout, result.stderr, result.code }, { "false\n", "", 0 })
+end)
+
 test("the number of workers is checked", function()
   for _, value in ipairs { -1, 1.5, "many", true } do
     local options = { handler = print, workers = value }
@@ -300,7 +319,7 @@ end)
 test("workers that come and go leave no descriptor behind", function()
   local program, _, pids = started()
   local function descriptors()
-    return #require("rille.fs").list(("/proc/%d/fd"):format(program.process.pid))
+    return #fs.list(("/proc/%d/fd"):format(program.process.pid))
   end
   local before = descriptors()
   for _ = 1, 3 do
