@@ -6,35 +6,14 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "http2_fields.h"
 #include "http2_library.h"
 #include "transport.h"
 
 namespace rille::http2 {
 
 class Session;
-
-// Header fields that are to be sent. Names become lower case.
-class Fields {
- public:
-  void add(std::string_view name, std::string_view value);
-  // "Name: value\r\n" one after another, less what HTTP/2 has no place for (Connection and the
-  // like).
-  void add_lines(std::string_view lines);
-  void clear() {
-    text_.clear();
-    all_.clear();
-  }
-  bool empty() const { return all_.empty(); }
-
-  // For nghttp2, which copies what it is given. Valid until something is added.
-  const std::vector<nghttp2_nv>& all();
-
- private:
-  std::string text_;  // names and values, one behind the other
-  std::vector<nghttp2_nv> all_;
-};
 
 // A stream: one request and its response. Both the session and whoever waits for it hold it; the
 // session lets go of it when it is closed.
