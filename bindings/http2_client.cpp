@@ -17,6 +17,7 @@ constexpr int kMostInterim = 100;
 constexpr std::size_t kMostUnsent = 65536;
 constexpr int kMostFrames = 500;  // that cost the server nothing, in kFramesTime
 constexpr std::uint64_t kFramesTime = 10000;
+constexpr std::uint64_t kSilence = 2000;
 
 constexpr const char* kClosedBefore = "the connection was closed before a response came";
 constexpr const char* kClosedWithin = "the connection was closed in the middle of the response";
@@ -95,6 +96,7 @@ bool ClientExchange::begin(ClientSession* session, std::string_view request,
   name_ = session->name();
   most_body_ = options.most_body;
   collects_ = options.collects;
+  session->note_request();
   if (!session->request(shared_from_this(), &fields, body.empty() && !options.more)) return false;
   if (!body.empty()) Exchange::send(body);
   if (!options.more) finish();
@@ -116,7 +118,10 @@ void ClientExchange::sent() {
 }
 
 void ClientExchange::close() {
-  if (session() && !std::exchange(gave_up_, true)) reset(NGHTTP2_CANCEL);
+  if (session() && !std::exchange(gave_up_, true)) {
+    reset(NGHTTP2_CANCEL);
+    owner_->note_loss();
+  }
   wake();
   writer_.wake();
 }
@@ -445,6 +450,14 @@ bool ClientSession::allow_frame() {
 void ClientSession::input_ended(const Failure& failure) {
   failure_ = failure;
   close();
+}
+
+void ClientSession::note_request() {
+  if (asked_at_ <= heard_at()) asked_at_ = now();
+}
+
+void ClientSession::note_loss() {
+  if (asked_at_ > heard_at() && now() - asked_at_ >= kSilence) drain();
 }
 
 void ClientSession::shut() {

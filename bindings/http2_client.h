@@ -104,6 +104,11 @@ class ClientSession final : public Session, public std::enable_shared_from_this<
   void use_place() { --reserved_; }
   bool is_idle() const { return exchanges() + reserved_ == 0 && places_.empty(); }
 
+  // A request goes out; one is given up. When nothing at all has come for a while the server may be
+  // out of reach: then others are not sent here any more.
+  void note_request();
+  void note_loss();
+
   // Tells the server, and ends.
   void shut();
 
@@ -135,6 +140,7 @@ class ClientSession final : public Session, public std::enable_shared_from_this<
   std::uint64_t idle_ms_;  // 0: for ever
   std::uint64_t idle_since_ = 0;
   std::uint64_t frames_since_ = 0;
+  std::uint64_t asked_at_ = 0;  // the first request since something has come
   int frames_ = 0;
   bool was_shut_ = false;
 };

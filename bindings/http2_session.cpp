@@ -481,6 +481,7 @@ std::uint32_t Session::most_streams() const {
 // ---- bytes that come ----------------------------------------------------------------------------
 
 void Session::received(const char* data, std::size_t size) {
+  heard_at_ = now();
   if (linger_until_ == 0) take(data, size);
 }
 

@@ -125,6 +125,8 @@ class Session : protected Transport::Sink {
   bool has_ended() const { return ended_ || !transport_; }
   std::size_t exchanges() const { return count_; }
   std::uint64_t now() const { return uv_now(loop_); }
+  // When something has come last.
+  std::uint64_t heard_at() const { return heard_at_; }
   Transport* transport() { return transport_.get(); }
   // What the peer allows, and whether it has said so: what holds until then is a guess.
   std::uint32_t most_streams() const;
@@ -189,6 +191,7 @@ class Session : protected Transport::Sink {
   std::uint64_t written_ = 0;
   std::uint64_t due_ = UINT64_MAX;
   std::uint64_t last_tick_ = 0;
+  std::uint64_t heard_at_ = 0;
   std::uint64_t linger_until_ = 0;  // 0: not yet
   bool is_server_;
   bool scheduled_ = false;

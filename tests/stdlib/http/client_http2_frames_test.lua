@@ -547,3 +547,17 @@ test("Expect: 100-continue waits for leave", function()
   test.eq({ s:post(base, options):text(), early }, { "hello", false })
   test.eq(s:post(base, options).status, 417)
 end)
+
+test("a server that has fallen silent gets no further requests", { limit = 10 }, function()
+  local base, connections = serve(function(peer)
+    peer:answer(peer:request(), "x")
+    while peer:read() do end -- and says nothing
+  end)
+  local s = session()
+  s:get(base)
+  test.raises("TimeoutError", s.get, s, base, { timeout = 0.01 })
+  test.eq(connections(), 1) -- that may have been a slow answer
+  local task = async.spawn(s.get, s, base, { timeout = 2.1 })
+  test.raises("TimeoutError", task.await, task)
+  test.eq({ s:get(base):text(), connections() }, { "again", 2 })
+end)
