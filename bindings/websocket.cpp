@@ -20,6 +20,7 @@ namespace {
 constexpr std::size_t kMostKept = 1 << 20;     // of messages that nobody comes for
 constexpr std::size_t kMostPending = 1 << 18;  // of pongs that the peer does not take
 constexpr std::size_t kWorthCoding = 128;      // shorter messages go out as they are
+constexpr int kTurns = 3;                      // that a pong may be late because we are
 constexpr int kPeerClosed = -1;                // in the place of a fault's code
 
 struct Options {
@@ -478,7 +479,6 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
   // Asks now and then whether the peer is still there.
   void expect_life() {
     if (!ping_timer_) return;
-    auto fired = [](uv_timer_t* t) { static_cast<WebSocket*>(t->data)->check_life(); };
     std::uint64_t ms = options_.ping_interval_ms;
     std::uint64_t timeout = options_.ping_timeout_ms;
     // The time that it took to wait for an answer is of the next interval.
@@ -487,6 +487,11 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
     } else if (was_asked_) {
       ms = ms > timeout ? ms - timeout : 0;
     }
+    check_life_after(ms);
+  }
+
+  void check_life_after(std::uint64_t ms) {
+    auto fired = [](uv_timer_t* t) { static_cast<WebSocket*>(t->data)->check_life(); };
     uv_timer_start(ping_timer_.get(), fired, ms, 0);
   }
 
@@ -494,12 +499,17 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
     if (is_over()) return;
     // As long as we do not listen, it may say what it wants.
     if (is_asked_ && !is_alive_ && is_reading_) {
+      // If we were late ourselves, its answer lies there and has not been read yet.
+      if (turns_left_-- > 0) {
+        return check_life_after(0);
+      }
       reason_ = "the peer did not answer a ping";
       return cut_off();
     }
     was_asked_ = std::exchange(is_asked_, !is_asked_ && options_.ping_timeout_ms > 0);
     if (is_asked_ || options_.ping_timeout_ms == 0) {
       is_alive_ = false;
+      turns_left_ = kTurns;
       if (!is_closing_) send_ping("?");
     }
     expect_life();
@@ -541,6 +551,7 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
   bool is_asked_ = false;  // a ping is on its way
   bool was_asked_ = false;
   bool is_alive_ = true;  // something has come since
+  int turns_left_ = 0;    // of the loop, after the timeout
 };
 
 // ---- Lua ----------------------------------------------------------------------------------------

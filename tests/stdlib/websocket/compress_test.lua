@@ -21,7 +21,7 @@ local function both(options, fn)
     for data, kind in ws:messages() do over:put { data, kind } end
     over:put(ws.close_code)
   end
-  options.close_timeout = 0.5
+  options.close_timeout, options.ping_interval = 0.5, false
   local port = wire.serve(take, options)
   local peer, head = wire.client(port, { extensions = OFFER })
   test.contains(head, "Sec-WebSocket-Extensions: permessage-deflate")

@@ -203,7 +203,7 @@ WAYS[1] = { "a server", function(over)
   local port = wire.serve(function(ws)
     wire.echo(ws)
     over.code = ws.close_code
-  end, { compress = false, close_timeout = 0.5 })
+  end, { compress = false, close_timeout = 0.5, ping_interval = false })
   return function() return (wire.client(port)) end
 end }
 WAYS[2] = { "a client", function(over)
@@ -211,7 +211,7 @@ WAYS[2] = { "a client", function(over)
     return (wire.connected(function(ws)
       wire.echo(ws)
       over.code = ws.close_code
-    end, { connect = { compress = false, close_timeout = 0.5 } }))
+    end, { connect = { compress = false, close_timeout = 0.5, ping_interval = false } }))
   end
 end }
 if has_tls then
@@ -224,7 +224,8 @@ if has_tls then
     local port = wire.serve(function(ws)
       wire.echo(ws)
       over.code = ws.close_code
-    end, { close_timeout = 0.5 }, { tls = { cert = own.cert, key = own.key } })
+    end, { close_timeout = 0.5, ping_interval = false },
+      { tls = { cert = own.cert, key = own.key } })
     return function()
       return (wire.client(port, { tls = { ca = ca.path } }))
     end
@@ -236,7 +237,7 @@ if has_tls then
         wire.echo(ws)
         over.code = ws.close_code
       end, { tls = { cert = own.cert, key = own.key },
-        connect = { tls = { ca = ca.path }, close_timeout = 0.5 } }))
+        connect = { tls = { ca = ca.path }, close_timeout = 0.5, ping_interval = false } }))
     end
   end }
 end

@@ -184,11 +184,10 @@ test("a server that has gone without a word is found by pings", function()
 end)
 
 test("a WebSocket outlives the limits that a server has for requests", function()
-  local port = serve(echo, nil, { handler_timeout = 0.02, idle_timeout = 0.02,
-    header_timeout = 0.02, body_timeout = 0.02, write_timeout = 0.02, max_requests = 1,
-    cancel_on_disconnect = true })
+  local port = serve(echo, nil, { handler_timeout = 0.3, idle_timeout = 0.3, header_timeout = 0.3,
+    body_timeout = 0.3, write_timeout = 0.3, max_requests = 1, cancel_on_disconnect = true })
   local ws = connect(port)
-  async.sleep(0.1)
+  async.sleep(0.5)
   ws:send "still there"
   test.eq(ws:recv(), "still there")
 end)
