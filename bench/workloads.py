@@ -55,7 +55,8 @@ WORKLOADS = {
     "lock_uncontended": self_measured(20 * MILLION, "ns/op", PLAIN, [AtMost(value=10)]),
     "semaphore_uncontended": self_measured(20 * MILLION, "ns/op", PLAIN, [AtMost(value=10)]),
     "queue_uncontended": self_measured(20 * MILLION, "ns/op", PLAIN, [AtMost(value=10)]),
-    "executor": self_measured(100_000, "ns/job", "c-libuv"),
+    "executor": self_measured(100_000, "ns/job", "c-libuv", [AtMost(value=10_000)]),
+    "cpu_map": self_measured(200, "ms/item", "rille [1 thread]", [AtMost(1 / 1.8, "rille [1 thread]")], per=1e3),
     "file_many": self_measured(50_000, "ns/file", "c-libuv [pool, one trip a file]",
                                [AtMost(1.3, "c-libuv [pool, one trip a file]"), Ahead()]),
     # The program counts bytes.

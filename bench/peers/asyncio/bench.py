@@ -156,6 +156,19 @@ async def executor(n):
     await asyncio.gather(*[t() for _ in range(100)])
 
 
+def _compute(s):
+    for i in range(1, 1000001):
+        s = (s * 31 + i) % 1000003
+    return s
+
+
+async def cpu_map(n):
+    from concurrent.futures import ProcessPoolExecutor
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(2) as pool:
+        await asyncio.gather(*[loop.run_in_executor(pool, _compute, i) for i in range(n)])
+
+
 def _read(p):
     with open(p, "rb", buffering=0) as f:
         return f.read()

@@ -233,6 +233,17 @@ var runs = map[string]func(){
 		}
 		jobs(N, 100, func(i int) { r := make(chan int, 1); in <- job{i, r}; <-r })
 	},
+	"cpu_map": func() { // two goroutines
+		jobs(N, 2, func(seed int) {
+			s := seed
+			for i := 1; i <= 1000000; i++ {
+				s = (s*31 + i) % 1000003
+			}
+			if s < 0 {
+				panic("sum")
+			}
+		})
+	},
 	"file_many": func() {
 		jobs(N, 64, func(i int) {
 			b, e := os.ReadFile(dir + "/f" + strconv.Itoa(i%10000))

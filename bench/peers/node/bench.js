@@ -59,6 +59,13 @@ const runs = {
     await Promise.all(times(100, async () => { while (left > 0) { left--; await job(1); } }));
     t1 = process.hrtime.bigint(); for (const w of ws) w.terminate();
   },
+  async cpu_map() {
+    const { Worker } = require('worker_threads');
+    const ws = times(2, () => new Worker('const {parentPort:p}=require("worker_threads");p.on("message",m=>{let s=m;for(let i=1;i<=1000000;i++)s=(s*31+i)%1000003;p.postMessage(s)})', { eval: true }));
+    let next = 0;
+    await Promise.all(ws.map(w => new Promise(done => { const more = () => { if (next < N) w.postMessage(next++); else done(); }; w.on('message', more); more(); })));
+    t1 = process.hrtime.bigint(); for (const w of ws) w.terminate();
+  },
   async executor_pool() { // the libuv pool itself: the cheapest public call that always goes there
     const fs = require('fs').promises; let left = N; await Promise.all(times(100, async () => { while (left > 0) { left--; await fs.access('/'); } }));
   },

@@ -174,6 +174,25 @@ function runs.executor()
   workers(100, N, function(i) assert(worker.run(job, i) == i + 1) end)
 end
 
+-- A generator of pseudo-random numbers, which no compiler can shorten.
+local function compute(seed)
+  local s = seed
+  for i = 1, 1000000 do s = (s * 31 + i) % 1000003 end
+  return s
+end
+
+local function cpu_map(options)
+  local list = {}
+  for i = 1, N do list[i] = i end
+  async.with(require("rille.worker").Pool(options), function(pool)
+    assert(pool:map(list, compute).n == N)
+  end)
+end
+
+function runs.cpu_map() cpu_map { size = 2 } end
+function runs.cpu_map_one() cpu_map { size = 1 } end
+function runs.cpu_map_processes() cpu_map { size = 2, kind = "process" } end
+
 function runs.file_many()
   local fs = require "rille.fs"
   workers(64, N, function(i) assert(#fs.read_file(DIR .. "/f" .. i % 10000) == 4096) end)
