@@ -325,18 +325,34 @@ local function dispatch_within(app, req)
   return a, b, c
 end
 
+-- Middleware that forgets its `return` is found by its place.
+local function responded_by(middleware, ok, a, ...)
+  if ok and a == nil then
+    local where = type(middleware) == "function" and debug.getinfo(middleware, "S")
+    error(format("the middleware %sreturned nothing",
+      where and format("at %s:%d ", where.short_src, where.linedefined) or ""), 0)
+  end
+  return responded(ok, a, ...)
+end
+
 -- Runs the middleware around the routes; built anew when there is more of it.
 local function build_chain(app, list)
   local function after(req, ...)
     -- It may have been an inner application's.
-    rawset(req, "app", app)
+    if rawget(req, "app") then rawset(req, "app", app) end
     return responded(...)
   end
   local chain = function(req) return after(req, xpcall(dispatch_within, keep_trace, app, req)) end
   for i = #list, 1, -1 do
     local middleware, inner = list[i], chain
+    local function following(req)
+      if type(req) ~= "table" then
+        check.bad(1, "next", "the request expected, got " .. type(req))
+      end
+      return inner(req)
+    end
     chain = function(req)
-      return responded(xpcall(middleware, keep_trace, req, inner))
+      return responded_by(middleware, xpcall(middleware, keep_trace, req, following))
     end
   end
   return chain

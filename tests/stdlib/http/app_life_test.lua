@@ -213,6 +213,32 @@ test("a route that was refused is not half there", function()
   end)
 end)
 
+test("middleware that forgets something is named in the log", function()
+  local app, forgets = http.App(), nil
+  app:use(function(req, next)
+    if forgets == "return" then
+      next(req)
+    elseif forgets == "request" then
+      return next()
+    else
+      return next(req)
+    end
+  end)
+  local line = debug.getinfo(1, "l").currentline - 9
+  app:get("/", say "x")
+  async.with(app:test_client(), function(client)
+    test.eq(client:get("/"):text(), "x")
+    forgets = "return"
+    test.eq(client:get("/").status, 500)
+    forgets = "request"
+    test.eq(client:get("/").status, 500)
+  end)
+  local reports = test.reports()
+  test.matches(tostring(reports[1].error),
+    "the middleware at .*app_life_test.lua:" .. line .. " returned nothing")
+  test.contains(tostring(reports[2].error), "bad argument #1 to 'next' (the request expected")
+end)
+
 -- ---- clients for tests --------------------------------------------------------------------------
 
 test("a test client streams both ways, takes events, and sees errors as clients do", function()
