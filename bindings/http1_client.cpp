@@ -357,19 +357,9 @@ int client_body(lua_State* L) { return check_client(L)->wait(L, ClientConnection
 // connection:read_piece() -> what has come of it; false at its end; or nil, fault
 int client_piece(lua_State* L) { return check_client(L)->wait(L, ClientConnection::Want::kPiece); }
 
-int client_is_reusable(lua_State* L) {
-  lua_pushboolean(L, check_client(L)->is_reusable());
-  return 1;
-}
-
-// connection:wants_more() -> whether the rest of a request's body still makes sense
-int client_wants_more(lua_State* L) {
-  lua_pushboolean(L, !check_client(L)->has_head());
-  return 1;
-}
-
-int client_is_untouched(lua_State* L) {
-  lua_pushboolean(L, check_client(L)->is_untouched());
+template <bool (ClientConnection::*tells)() const>
+int client_tells(lua_State* L) {
+  lua_pushboolean(L, (check_client(L)->*tells)());
   return 1;
 }
 
@@ -377,11 +367,6 @@ int client_is_untouched(lua_State* L) {
 int client_rest(lua_State* L) {
   check_client(L)->rest(static_cast<std::uint64_t>(luaL_checknumber(L, 2) * 1e3));
   return 0;
-}
-
-int client_is_open(lua_State* L) {
-  lua_pushboolean(L, check_client(L)->is_open());
-  return 1;
 }
 
 int client_close(lua_State* L) {
@@ -400,22 +385,23 @@ int client_release(lua_State* L) {
   return 2;
 }
 
-const rille_reg kClientMethods[] = {{"begin", client_begin, 0},
-                                    {"exchange", client_exchange, RILLE_WAITS},
-                                    {"send", client_send, RILLE_WAITS},
-                                    {"wait_for_continue", client_continue, RILLE_WAITS},
-                                    {"read_all", client_all, RILLE_WAITS},
-                                    {"read_head", client_head, RILLE_WAITS},
-                                    {"read_body", client_body, RILLE_WAITS},
-                                    {"read_piece", client_piece, RILLE_WAITS},
-                                    {"is_reusable", client_is_reusable, 0},
-                                    {"wants_more", client_wants_more, 0},
-                                    {"is_untouched", client_is_untouched, 0},
-                                    {"rest", client_rest, 0},
-                                    {"is_open", client_is_open, 0},
-                                    {"close", client_close, 0},
-                                    {"release", client_release, 0},
-                                    {nullptr, nullptr, 0}};
+const rille_reg kClientMethods[] = {
+    {"begin", client_begin, 0},
+    {"exchange", client_exchange, RILLE_WAITS},
+    {"send", client_send, RILLE_WAITS},
+    {"wait_for_continue", client_continue, RILLE_WAITS},
+    {"read_all", client_all, RILLE_WAITS},
+    {"read_head", client_head, RILLE_WAITS},
+    {"read_body", client_body, RILLE_WAITS},
+    {"read_piece", client_piece, RILLE_WAITS},
+    {"is_reusable", client_tells<&ClientConnection::is_reusable>, 0},
+    {"wants_more", client_tells<&ClientConnection::wants_more>, 0},
+    {"is_untouched", client_tells<&ClientConnection::is_untouched>, 0},
+    {"rest", client_rest, 0},
+    {"is_open", client_tells<&ClientConnection::is_open>, 0},
+    {"close", client_close, 0},
+    {"release", client_release, 0},
+    {nullptr, nullptr, 0}};
 
 }  // namespace
 

@@ -46,6 +46,8 @@ class ClientConnection final : Transport::Sink {
   bool is_untouched() const { return !has_begun_; }
   bool has_head() const { return parser_.has_head() || is_over(); }
   bool is_open() const { return transport_ != nullptr; }
+  // Whether the rest of a request's body still makes sense.
+  bool wants_more() const { return !has_head(); }
 
   // Keeps the connection for another exchange. It closes by itself when the server closes it, says
   // something unasked, or after that time; 0: never. REQUIRES: reusable.

@@ -566,18 +566,9 @@ const rille_reg kStreamMethods[] = {
 // nothing if the connection takes no more of them
 int connection_open_stream(lua_State* L) { return check_session(L)->open_stream(L); }
 
-int connection_is_usable(lua_State* L) {
-  lua_pushboolean(L, check_session(L)->is_usable());
-  return 1;
-}
-
-int connection_is_open(lua_State* L) {
-  lua_pushboolean(L, check_session(L)->is_open());
-  return 1;
-}
-
-int connection_is_idle(lua_State* L) {
-  lua_pushboolean(L, check_session(L)->is_idle());
+template <auto tells>
+int connection_tells(lua_State* L) {
+  lua_pushboolean(L, (check_session(L)->*tells)());
   return 1;
 }
 
@@ -586,12 +577,13 @@ int connection_close(lua_State* L) {
   return 0;
 }
 
-const rille_reg kConnectionMethods[] = {{"open_stream", connection_open_stream, RILLE_WAITS},
-                                        {"is_usable", connection_is_usable, 0},
-                                        {"is_open", connection_is_open, 0},
-                                        {"is_idle", connection_is_idle, 0},
-                                        {"close", connection_close, 0},
-                                        {nullptr, nullptr, 0}};
+const rille_reg kConnectionMethods[] = {
+    {"open_stream", connection_open_stream, RILLE_WAITS},
+    {"is_usable", connection_tells<&ClientSession::is_usable>, 0},
+    {"is_open", connection_tells<&ClientSession::is_open>, 0},
+    {"is_idle", connection_tells<&ClientSession::is_idle>, 0},
+    {"close", connection_close, 0},
+    {nullptr, nullptr, 0}};
 
 // available() -> whether the library is there; or false and why not
 int available(lua_State* L) {

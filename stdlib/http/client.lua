@@ -3,6 +3,14 @@ local check = require "rille.core.check"
 local http1 = require "rille.core.http1"
 local session = require "rille.http.session"
 
+---@class rille.http
+---@field get fun(url: string, options?: table): ClientResponse  sends GET
+---@field post fun(url: string, options?: table): ClientResponse  sends POST
+---@field put fun(url: string, options?: table): ClientResponse  sends PUT
+---@field patch fun(url: string, options?: table): ClientResponse  sends PATCH
+---@field delete fun(url: string, options?: table): ClientResponse  sends DELETE
+---@field head fun(url: string, options?: table): ClientResponse  sends HEAD
+---@field options fun(url: string, options?: table): ClientResponse  sends OPTIONS
 local M = { Session = session.new }
 
 local shared = session.new { cookies = false }

@@ -171,17 +171,10 @@ function Pool:made(connection) self._open[connection] = true end
 
 --- Gives a permit back, and the connection, if it can be used again.
 function Pool:release(d, connection)
-  if connection then
-    if connection:is_reusable() and not self.closed then
-      connection:rest(self.idle_timeout)
-      d.resting[#d.resting + 1] = connection
-      self._resting = self._resting + 1
-    else
-      self._open[connection] = nil
-      connection:close()
-    end
-  end
-  free(self, d)
+  if not connection then return free(self, d) end
+  local rests = connection:is_reusable() and not self.closed
+  if rests then connection:rest(self.idle_timeout) end
+  self:give_back(d, connection, rests)
 end
 
 --- Closes every connection; requests in progress fail.

@@ -37,6 +37,14 @@ local IDLE_TIMEOUT = 60
 local REDIRECTS = 10
 
 ---@class Session
+---@field cookies CookieJar?  none with `cookies=false`
+---@field get fun(self: Session, url: string, options?: table): ClientResponse  sends GET
+---@field post fun(self: Session, url: string, options?: table): ClientResponse  sends POST
+---@field put fun(self: Session, url: string, options?: table): ClientResponse  sends PUT
+---@field patch fun(self: Session, url: string, options?: table): ClientResponse  sends PATCH
+---@field delete fun(self: Session, url: string, options?: table): ClientResponse  sends DELETE
+---@field head fun(self: Session, url: string, options?: table): ClientResponse  sends HEAD
+---@field options fun(self: Session, url: string, options?: table): ClientResponse  sends OPTIONS
 local Session = { __name = "Session" }
 Session.__index = Session
 

@@ -3,6 +3,8 @@ local async, test = require "rille.async", require "support.test"
 local http, process = require "rille.http", require "rille.process"
 local frames = require "stdlib.http.client_frames"
 
+if not require("stdlib.http.frames").are_spoken() then return end
+
 local function session(options)
   options = options or {}
   if options.http2 == nil then options.http2 = "prior" end

@@ -4,6 +4,8 @@ local net = require "rille.net"
 local peers = require "stdlib.http.peers"
 local tls = require "support.tls"
 
+if not require("stdlib.http.frames").are_spoken() then return end
+
 local TEXT = ("0123456789abcdef"):rep(100000)
 
 local function free_port()

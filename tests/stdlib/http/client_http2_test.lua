@@ -4,6 +4,8 @@ local http, net, process = require "rille.http", require "rille.net", require "r
 local tls = require "support.tls"
 local raw = require "stdlib.http.raw"
 
+if not require("stdlib.http.frames").are_spoken() then return end
+
 local function has(command)
   return os.execute("command -v " .. command .. " > /dev/null 2>&1") == 0
 end
