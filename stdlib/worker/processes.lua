@@ -49,13 +49,13 @@ local function start_process()
     task.rethrow(child)
   end
   return setmetatable({ stream = stream, child = child, channels = {}, numbers = {}, count = 0,
-    tasks = {} }, Process)
+    operations = {} }, Process)
 end
 
 --- Ends it at once, with all that it has started. Who asks for the end gets to know of it.
 function Process:kill()
   self.dead = true
-  for _, t in pairs(self.tasks) do t:cancel() end
+  for _, operation in pairs(self.operations) do operation.task:cancel() end
   self.child:kill(SIGKILL, true)
   self.stream:abort()
 end
@@ -85,7 +85,8 @@ local function channels_of(self)
   return function(number) return self.channels[number] end
 end
 
--- What the process asks for; each gives the kind and the text of the answer.
+-- What the process asks for; each gives the kind and the text of the answer, and what was taken for
+-- it.
 local operations = {}
 
 function operations:S(channel, text)
@@ -99,7 +100,7 @@ function operations:R(channel)
   local state, value = core.receive(channel)
   if not state then return "K", "" end
   if state ~= true then value = codec.unpack(state) end
-  return "V", pack("value", numbering(self), value)
+  return "V", pack("value", numbering(self), value), value
 end
 
 function operations:C(channel)
@@ -109,15 +110,29 @@ end
 
 function operations:N(channel) return "K", tostring(channel:size()) end
 
+local function cancel(self, number)
+  local operation = self.operations[number]
+  if not operation then return end
+  operation.task:cancel()
+  if not operation.begun then
+    self.operations[number] = nil
+    write(self.stream, "K", number, "")
+  end
+end
+
 local function operate(self, kind, number, text)
   local at = find(text, ";", 1, true)
   local channel = self.channels[tonumber(sub(text, 1, at - 1))]
-  self.tasks[number] = spawn(function()
-    local ok, answer, value = protected(operations[kind], self, channel, sub(text, at + 1))
-    self.tasks[number] = nil
-    if self.dead then return end
-    -- One that was cancelled is answered too: the process counts.
-    shielded(write, self.stream, ok and answer or "K", number, ok and value or "")
+  local operation = {}
+  self.operations[number] = operation
+  operation.task = spawn(function()
+    operation.begun = true
+    local ok, answer, result, taken = protected(operations[kind], self, channel, sub(text, at + 1))
+    self.operations[number] = nil
+    -- One that was cancelled is answered too: the process counts its answers.
+    local written = not self.dead
+      and shielded(write, self.stream, ok and answer or "K", number, ok and result or "")
+    if not written and ok and answer == "V" then core.give_back(channel, taken) end
   end)
 end
 
@@ -136,8 +151,7 @@ function Process:perform(paths, call)
       return number % 2, text
     end
     if kind == "X" then
-      local t = self.tasks[number]
-      if t then t:cancel() end
+      cancel(self, number)
     elseif kind == "B" then
       core.give_back(self.channels[number], (unpack_values(text, channels_of(self))))
     else
