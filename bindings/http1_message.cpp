@@ -22,9 +22,24 @@ constexpr int hex_value(char c) {
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-constexpr bool is_one_of(char c, std::string_view set) {
-  return c != 0 && set.find(c) != std::string_view::npos;
-}
+// Letters, digits and some more characters, as a table.
+class CharSet {
+ public:
+  constexpr explicit CharSet(std::string_view more) {
+    for (int c = 0; c < 128; ++c) {
+      char as_char = static_cast<char>(c);
+      has_[static_cast<std::size_t>(c)] = is_alpha(as_char) || is_digit(as_char);
+    }
+    for (char c : more) has_[static_cast<unsigned char>(c)] = true;
+  }
+  constexpr bool has(char c) const { return has_[static_cast<unsigned char>(c)]; }
+
+ private:
+  std::array<bool, 256> has_{};
+};
+
+constexpr CharSet kHostChars("-._~%!$&'()*+;=");
+constexpr CharSet kTokenChars("!#$%&'*+-.^_`|~");
 
 std::string_view trim(std::string_view text) {
   std::size_t first = text.find_first_not_of(" \t");
@@ -90,10 +105,6 @@ const char* fault_in_path(std::string_view path) {
   return utf8.is_whole() ? nullptr : "path is not UTF-8";
 }
 
-constexpr bool is_token_char(char c) {
-  return is_alpha(c) || is_digit(c) || is_one_of(c, "!#$%&'*+-.^_`|~");
-}
-
 // 0 for what is spoken here, 505 for another version of HTTP, 400 for anything else.
 int fault_in_version(std::string_view text) {
   if (text == "HTTP/1.1" || text == "HTTP/1.0") return 0;
@@ -121,7 +132,7 @@ bool is_host(std::string_view text) {
     end = text.find(':');
     if (end == std::string_view::npos) end = text.size();
     for (char c : text.substr(0, end)) {
-      if (!is_alpha(c) && !is_digit(c) && !is_one_of(c, "-._~%!$&'()*+;=")) return false;
+      if (!kHostChars.has(c)) return false;
     }
   }
   if (end == text.size()) return true;
@@ -134,7 +145,7 @@ bool is_host(std::string_view text) {
 
 bool is_token(std::string_view text) {
   for (char c : text) {
-    if (!is_token_char(c)) return false;
+    if (!kTokenChars.has(c)) return false;
   }
   return !text.empty();
 }
