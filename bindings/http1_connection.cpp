@@ -1,4 +1,6 @@
 // Connections of HTTP/1 servers: bytes that arrive, and requests made of them.
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -427,9 +429,19 @@ void Connection::linger() {
   if (!sending_) close();
 }
 
+// Whether bytes have come that nobody has read yet.
+bool Connection::has_unread() {
+  uv_os_fd_t fd;
+  uv_stream_t* handle = transport_->handle();
+  char byte;
+  return handle && uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd) == 0 &&
+         ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
 void Connection::drain() {
   closing_ = true;
-  bool idle = state_ == kReading && !parser_.has_begun();
+  // A request that is on its way is still answered.
+  bool idle = state_ == kReading && !parser_.has_begun() && !has_unread();
   if (idle && !transport_->needs_shutdown()) return close();
   if (idle) return linger();
   if (state_ == kDraining || state_ == kLingering) close();

@@ -163,6 +163,7 @@ class Connection final : Transport::Sink {
   void go_on_reading();
   void hold_back();
   bool answers_close(int flags);
+  bool has_unread();
   bool is_body_known(std::size_t most) const;
   void expect_body(std::uint64_t ms);
   int push_fault(lua_State* L, std::size_t most);

@@ -52,6 +52,7 @@ class Listener {
   void own_file(std::string path);
 
   int accept(lua_State* L);
+  int accept_now(lua_State* L);
   void close();
 
   // For the acceptors.
@@ -139,6 +140,11 @@ int Listener::accept(lua_State* L) {
   in_a_row_ = 0;
   watch_->set(UV_READABLE);
   return acceptors_.wait(L);
+}
+
+int Listener::accept_now(lua_State* L) {
+  Connection connection;
+  return is_open() && take(&connection) ? push_item(L, &connection) : 0;
 }
 
 int Listener::push_item(lua_State* L, Connection* connection) {
@@ -339,6 +345,8 @@ void push_listener(lua_State* L, Socket socket) {
 int listener_descriptor(lua_State* L, int index) { return Class<Listener>::check(L, index)->fd(); }
 
 int accept(lua_State* L) { return Class<Listener>::check(L, 1)->accept(L); }
+
+int accept_now(lua_State* L) { return Class<Listener>::check(L, 1)->accept_now(L); }
 
 void define_listener(lua_State* L) { Class<Listener>::define(L, kMethods); }
 

@@ -19,6 +19,9 @@ int listen_unix(lua_State* L);
 // accept(listener) -> err, Stream; neither once it is closed
 int accept(lua_State* L);
 
+// accept_now(listener) -> err, Stream; neither if there is none
+int accept_now(lua_State* L);
+
 // Pushes a listener over a socket that listens already and that other processes have too: no file
 // goes with it.
 void push_listener(lua_State* L, Socket socket);

@@ -57,13 +57,14 @@ local function serve_stream(self, entry)
       rethrow(e)
     end
   end
-  if self._closing then return end -- and so is the stream
+  if tls and self._closing then return end -- and so is the stream
   if tls and self._settings.http2 and require("rille.tls.binding").info(stream).alpn == "h2" then
     return serve_http2(self, entry, stream)
   end
   local conn = self._core:open(stream)
   entry.link = conn
   self._entries[conn] = entry
+  if self._closing then conn:drain() end
   local is_http2 = serve_connection(self._settings, conn)
   if is_http2 then
     self._entries[conn] = nil
@@ -133,19 +134,32 @@ report.describe(accept_all, function(self) return "connections on " .. tostring(
 
 -- ---- the end ------------------------------------------------------------------------------------
 
+-- Who has connected already may have asked for something.
+local function take_waiting(self)
+  local binding, limit = self._listener._binding, self._settings.max_connections
+  while self._count < limit do
+    local _, stream = tcp.accept_now(binding)
+    if not stream then return end
+    start(self, stream)
+  end
+end
+
 local function stop(self)
   if self._closing then return end
   self._closing = true
   self._core:stop()
   if self._core2 then self._core2:stop() end
-  if self._listener then self._listener:close() end
+  if self._listener then
+    if not self._tls then take_waiting(self) end
+    self._listener:close()
+  end
   for _, entry in pairs(self._children) do
     if entry.on_close then
       local ok, e = xpcall(entry.on_close, keep_trace, "the server is closed")
       if not ok then report.report { message = "error while the server is closed", error = e } end
     elseif entry.link.drain then
       entry.link:drain()
-    else
+    elseif self._tls then
       entry.link:close() -- in the middle of its handshake
     end
   end

@@ -39,6 +39,27 @@ test("close ends idle connections, and nobody can connect any more", function()
   assert(refused(server.port))
 end)
 
+test("close answers what had been sent by then", function()
+  local server = start(hello)
+  local fresh, used = {}, {}
+  for i = 1, 5 do
+    used[i] = raw.connect(server.port)
+    used[i]:send(GET):read_response()
+  end
+  -- Some are in the backlog, the bytes of others have not been read.
+  for i = 1, 5 do
+    fresh[i] = raw.connect(server.port):send(GET)
+    used[i]:send(GET)
+  end
+  server:close()
+  for i = 1, 5 do
+    for _, peer in ipairs { fresh[i], used[i] } do
+      test.matches(peer:read_response(), "^HTTP/1.1 200 OK.*\r\n\r\nhello$")
+      test.eq(peer:read_all(), "")
+    end
+  end
+end)
+
 test("close waits for requests in progress, whose connections then end", function()
   local go_on = async.Event()
   local server, begun = start_and_tell(function()
