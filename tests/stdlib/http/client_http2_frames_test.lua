@@ -379,36 +379,36 @@ end)
 -- ---- cancellation and time ----------------------------------------------------------------------
 
 test("what is given up is reset, and the connection serves others", function()
-  local codes = {}
+  local codes, asked = {}, 0
   local base, connections = frames.serve(function(peer)
-    while true do
-      local f = peer:read()
-      if not f then return end
+    for f in peer.read, peer do
       if f.type == "RST_STREAM" then codes[#codes + 1] = f.code end
-      if f.type == "HEADERS" and #codes < 4 then
-        if #codes > 0 then peer:head(f.id, 4):send("DATA", 0, f.id, "begun") end
-      elseif f.type == "HEADERS" then
-        peer:answer(f.id, "well")
+      if f.type == "HEADERS" then
+        asked = asked + 1
+        if asked == 5 then peer:answer(f.id, "well") end
+        if asked == 3 or asked == 4 then peer:head(f.id, 4):send("DATA", 0, f.id, "begun") end
       end
     end
   end)
+  local function wait_until(is_so)
+    while not is_so() do async.sleep(0.001) end
+  end
   local s = session()
   local task = async.spawn(s.get, s, base)
-  async.sleep(0.005)
+  wait_until(function() return asked == 1 end)
   task:cancel()
-  async.wait { task }
-  async.sleep(0.005)
-  local e = test.raises("TimeoutError", s.get, s, base, { timeout = 0.01 })
+  wait_until(function() return #codes == 1 end)
+  local e = test.raises("TimeoutError", s.get, s, base, { timeout = 0.02 })
   test.eq({ e.phase, e.url }, { "total", base .. "/" })
-  async.sleep(0.005)
-  e = test.raises("TimeoutError", s.get, s, base, { timeout = { read = 0.01 } })
+  wait_until(function() return #codes == 2 end)
+  e = test.raises("TimeoutError", s.get, s, base, { timeout = { read = 0.02 } })
   test.eq(e.phase, "read")
-  async.sleep(0.005)
+  wait_until(function() return #codes == 3 end)
   local response = s:get(base, { stream = true })
   test.eq(response:chunks()(), "begun")
   response:close()
   test.raises("InvalidStateError", response:chunks())
-  async.sleep(0.005)
+  wait_until(function() return #codes == 4 end)
   test.eq({ s:get(base):text(), connections() }, { "well", 1 })
   test.eq(codes, { 8, 8, 8, 8 })
 end)
