@@ -201,7 +201,7 @@ test("a request made again is tried once more, in its time, if its connection en
     if r.connection > 1 then async.sleep(5) end
     return false
   end)
-  s = session { timeout = 0.03 }
+  s = session { timeout = 0.3 }
   s:get(base)
   local e = test.raises("TimeoutError", s.get, s, base)
   test.eq({ e.phase, asked }, { "total", 3 })
