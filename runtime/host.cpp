@@ -296,6 +296,10 @@ void Runtime::Impl::cancel_rest(bool everything, double patience) {
     if (!call_main("cancel_rest", 1, 1)) return;
     bool any = lua_toboolean(L, -1);
     lua_pop(L, 1);
+    if (!any && everything && call_main("start_closer", 0, 1)) {
+      any = lua_toboolean(L, -1);
+      lua_pop(L, 1);
+    }
     if (!any) return;
     if (!scheduler->run() || (limit && limit->over)) {
       call_main("report_destroyed", 0, 0);

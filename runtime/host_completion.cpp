@@ -21,8 +21,12 @@ struct Completion::State {
 
 // What all copies of a completion share. Its end is the last moment to end the wait.
 struct Completion::Handle {
-  std::shared_ptr<State> state;
+  explicit Handle(std::shared_ptr<State> of) : state(std::move(of)) {}
   ~Handle();
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+
+  const std::shared_ptr<State> state;
 };
 
 namespace {
@@ -166,7 +170,7 @@ Completion CompletionAccess::prepare(lua_State* L, Runtime::Impl* impl, const st
   };
   // The handle keeps the state alive until the wait has ended: its own end is one.
   *waiter = state->waiter = rille_prepare(L, on_cancel, state.get());
-  return Completion(std::make_shared<Completion::Handle>(Completion::Handle{std::move(state)}));
+  return Completion(std::make_shared<Completion::Handle>(std::move(state)));
 }
 
 void CompletionAccess::fail(const Completion& completion, const Error& error, bool is_text) {

@@ -23,7 +23,8 @@ struct HostFunction {
 };
 
 // A wrong argument, as Lua says it.
-struct BadArgument {
+struct BadArgument : std::exception {
+  explicit BadArgument(std::string t) : text(std::move(t)) {}
   std::string text;
 };
 
@@ -176,8 +177,8 @@ Value Call::argument(int position, Want want, const char* expected) {
 }
 
 void Call::bad_argument(int position, const std::string& what) {
-  throw BadArgument{"bad argument #" + std::to_string(position) + " to '" + *name_ + "' (" + what +
-                    ")"};
+  throw BadArgument("bad argument #" + std::to_string(position) + " to '" + *name_ + "' (" + what +
+                    ")");
 }
 
 void Call::bad_type(int position, const char* expected) {
@@ -190,8 +191,8 @@ std::shared_ptr<void> Call::self(const void* type) {
   auto* L = static_cast<lua_State*>(state_);
   Object* object = object_at(L, 1);
   if (object && object->type == type) return object->pointer;
-  throw BadArgument{"calling '" + *name_ + "' on bad self (" + *class_name_ + " expected, got " +
-                    type_of(L, 1) + ")"};
+  throw BadArgument("calling '" + *name_ + "' on bad self (" + *class_name_ + " expected, got " +
+                    type_of(L, 1) + ")");
 }
 
 }  // namespace detail

@@ -149,8 +149,7 @@ int load_core(lua_State* L) {
   return 0;
 }
 
-// Lua unloads the libraries of modules when the state is closed. Code that a thread still runs has
-// to stay.
+// Lua would unload the libraries of modules when the state is closed.
 void keep_libraries(lua_State* L) {
   lua_pushnil(L);
   while (lua_next(L, LUA_REGISTRYINDEX) != 0) {
@@ -192,10 +191,22 @@ bool any_closing(uv_loop_t* loop) {
   return any;
 }
 
+// Workers of a script's have the host's options: its function is called on their threads too, but
+// one call at a time.
+Options serialize_reports(Options options) {
+  if (!options.on_report) return options;
+  options.on_report = [to = std::move(options.on_report),
+                       mutex = std::make_shared<std::recursive_mutex>()](const Report& report) {
+    std::lock_guard lock(*mutex);
+    to(report);
+  };
+  return options;
+}
+
 }  // namespace
 
 Runtime::Impl::Impl(Options given)
-    : options(std::move(given)), reporter(options.on_report), limits(options) {
+    : options(serialize_reports(std::move(given))), reporter(options.on_report), limits(options) {
   ignore_broken_pipes();
   loop = options.loop;
   if (!loop) {
@@ -296,7 +307,9 @@ void Runtime::Impl::close() {
   auto deadline = Pools::Clock::now() + kPatience;
   Pools& pools = *scheduler->pools;
   scheduler->close();
-  if (!pools.wait_for_all(deadline)) keep_libraries(L);
+  pools.wait_for_all(deadline);
+  // Code of theirs is still to run: callbacks of handles that close, and whatever their threads do.
+  keep_libraries(L);
   lua_close(L);
   // Handles of objects that the state owned are closing now; let their callbacks free them.
   do {

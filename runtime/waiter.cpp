@@ -1,10 +1,46 @@
 #include "waiter.h"
 
 #include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 namespace {
+
+// What a build for debugging knows of all waiters: a second completion of one that has gone is
+// found by its address, unless that is used again.
+#ifndef NDEBUG
+struct Alive {
+  std::mutex mutex;
+  std::unordered_set<const rille_waiter*> waiters;
+};
+Alive& alive() {
+  static auto* it = new Alive;  // modules' threads may complete to the very end
+  return *it;
+}
+void note_made(const rille_waiter* w) {
+  std::lock_guard lock(alive().mutex);
+  alive().waiters.insert(w);
+}
+void note_gone(const rille_waiter* w) {
+  std::lock_guard lock(alive().mutex);
+  alive().waiters.erase(w);
+}
+void check_first(const rille_waiter* w) {
+  {
+    std::lock_guard lock(alive().mutex);
+    if (alive().waiters.count(w) && !w->push) return;
+  }
+  std::fprintf(stderr, "rille: fatal: a waiter was completed twice\n");
+  std::abort();
+}
+#else
+void note_made(const rille_waiter*) {}
+void note_gone(const rille_waiter*) {}
+void check_first(const rille_waiter*) {}
+#endif
 
 // A completed waiter whose result nobody takes still has to free it.
 void discard(rille_waiter* w) {
@@ -61,7 +97,10 @@ class WorkJob final : public rille::PoolJob {
 
 }  // namespace
 
-rille_waiter::~rille_waiter() { discard(this); }
+rille_waiter::~rille_waiter() {
+  note_gone(this);
+  discard(this);
+}
 
 namespace rille {
 
@@ -139,16 +178,22 @@ using rille::Slot;
 
 extern "C" {
 
+void rille_check_wait(lua_State* L) {
+  Scheduler* s = Scheduler::of(L);
+  if (Scheduler::can_wait(L, s->current())) return;
+  s->refuse(L);
+  lua_error(L);
+}
+
 uv_loop_t* rille_loop(lua_State* L) { return Scheduler::of(L)->loop(); }
 
 rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*), void* data) {
+  rille_check_wait(L);
   Scheduler* s = Scheduler::of(L);
   Slot* k = s->current();
-  if (!Scheduler::can_wait(L, k)) {
-    s->refuse(L);
-    lua_error(L);
-  }
   auto* w = new rille_waiter{s, k, on_cancel, data};
+  w->wait = k->wait;
+  note_made(w);
   w->mailbox = s->mailbox;
   w->next = s->waiters;
   if (w->next) w->next->prev = w;
@@ -161,6 +206,7 @@ int rille_park(lua_State* L, rille_waiter* w) {
   Scheduler* s = w->scheduler;
   Slot* k = s->current();
   if (w->push) {  // completed before it was parked
+    rille::forget(s, w);
     std::unique_ptr<rille_waiter> owner(w);
     return std::exchange(w->push, nullptr)(L, w->push_data);
   }
@@ -175,13 +221,21 @@ int rille_park(lua_State* L, rille_waiter* w) {
 }
 
 void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data) {
+  check_first(w);
+  if (w->push) {  // a second time
+    push(nullptr, data);
+    return;
+  }
+  // A function that has not parked it may still do so while its task runs, and never afterwards.
+  bool may_be_parked = w->scheduler && !w->parked && !w->abandoned && w->slot &&
+                       w->slot->state == Slot::kRunning && w->slot->wait == w->wait;
   if (w->scheduler) {
-    rille::forget(w->scheduler, w);
+    if (!may_be_parked) rille::forget(w->scheduler, w);
     if (!w->abandoned && w->counted) w->scheduler->count_attached(-1);
   }
   w->push = push;
   w->push_data = data;
-  if (w->abandoned || !w->slot) {
+  if (w->abandoned || !w->slot || !(w->parked || may_be_parked)) {
     if (w->scheduler && w->abandoned) w->scheduler->count_abandoned(-1);
     delete w;
     return;

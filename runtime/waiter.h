@@ -14,6 +14,7 @@ struct rille_waiter {
   std::shared_ptr<rille::Mailbox> mailbox = nullptr;
   rille_waiter* next = nullptr;  // in Scheduler::waiters while not completed
   rille_waiter* prev = nullptr;
+  uint32_t wait = 0;  // the slot's, when it was prepared
   bool parked = false;
   bool abandoned = false;
   bool counted = true;  // keeps the loop going

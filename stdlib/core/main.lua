@@ -118,6 +118,25 @@ end
 --- Reports what is still there when nothing can go on.
 function M.report_destroyed() report_destroyed(report.all_tasks(), false) end
 
+local closers = {}
+
+--- Has `fn(data)`, which may wait, called when the runtime ends, once all tasks have.
+function M.at_close(fn, data) closers[#closers + 1] = { fn, data } end
+
+--- Starts the last of these, as a task at whose end the scheduler stops. False if there are none.
+function M.start_closer()
+  local closer = table.remove(closers)
+  if not closer then return false end
+  local t = task.spawn_for({ child_done = function() core.stop() end }, function()
+    local ok, e = task.protected(closer[1], closer[2])
+    if not ok then report.report { message = "error in the clean-up of a module", error = e } end
+  end)
+  t[5] = { vars = false, run = { outer = false, of_host = true } }
+  t[7] = "clean-up of a module"
+  task.extra(t).immune = true
+  return true
+end
+
 --- Does what is to be done at the end of the program, unless the host has tasks that go on.
 function M.at_the_end(everything)
   report.main = nil

@@ -117,7 +117,15 @@ int work(lua_State* L) {
       job);
 }
 
+// Prepares a wait and raises an error instead of parking it.
+int never_parks(lua_State* L) {
+  Probe* p = probe(L);
+  p->waiter = rille_prepare(L, on_cancel, p);
+  return luaL_error(L, "changed its mind");
+}
+
 const rille_reg kFunctions[] = {{"wait", wait, RILLE_WAITS},
+                                {"never_parks", never_parks, RILLE_WAITS},
                                 {"wait_for_nothing", wait_for_nothing, RILLE_WAITS},
                                 {"work", work, RILLE_WAITS},
                                 {"complete", complete, 0},
@@ -306,4 +314,93 @@ TEST_CASE_METHOD(NativeFixture, "a module built for another version of the inter
   REQUIRE(status != 0);
   CHECK(std::string(lua_tostring(L, -1)).find("version") != std::string::npos);
   lua_pop(L, 1);
+}
+
+TEST_CASE_METHOD(NativeFixture, "a waiter that was never parked is freed by its completion") {
+  run(R"lua(
+    local async = require "rille.async"
+    assert(not pcall(native.never_parks))
+    async.sleep(0)
+    native.complete()
+    assert(not pcall(native.never_parks))
+    native.complete()  -- its task could still park it
+  )lua");
+  CHECK(p.discards == 1);
+  runtime.close();
+  CHECK(p.discards == 2);
+  CHECK(p.pushes == 0);
+}
+
+#ifdef NDEBUG
+TEST_CASE_METHOD(NativeFixture, "a second completion before the task goes on is ignored") {
+  lua_State* L = runtime.lua_state();
+  auto twice = [](lua_State* l) {
+    Probe* q = probe(l);
+    rille_complete(q->waiter, push_answer, q);
+    rille_complete(q->waiter, push_answer, q);
+    return 0;
+  };
+  lua_register(L, "twice", twice);
+  run(R"lua(
+    local async = require "rille.async"
+    local t = async.spawn(native.wait)
+    async.sleep(0)
+    twice()
+    assert(t:await() == 42)
+  )lua");
+  CHECK(p.pushes == 1);
+  CHECK(p.discards == 1);
+}
+#endif
+
+TEST_CASE("a module's data is freed with the runtime, and its clean-up may wait") {
+  static int freed, closed;
+  static const char kName = 0;
+  freed = closed = 0;
+  std::string order;
+  {
+    rille::Runtime runtime;
+    runtime.define("note", [&](std::string_view what) { order += what; });
+    lua_State* L = runtime.lua_state();
+    auto set_up = [](lua_State* l) {
+      auto free_data = [](void* data) { freed += *static_cast<int*>(data); };
+      static int one = 1, two = 2;
+      CHECK(rille_get_data(l, &kName) == nullptr);
+      rille_set_data(l, &kName, &one, free_data);
+      rille_set_data(l, &kName, &two, free_data);
+      CHECK(rille_get_data(l, &kName) == &two);
+      lua_CFunction note_last = [](lua_State* s) {
+        lua_getglobal(s, "note");
+        lua_pushliteral(s, "last ");
+        lua_call(s, 1, 0);
+        CHECK(lua_touserdata(s, 1) == &closed);
+        ++closed;
+        return 0;
+      };
+      lua_CFunction wait_first = [](lua_State* s) {
+        lua_getglobal(s, "note");
+        lua_pushliteral(s, "first ");
+        lua_call(s, 1, 0);
+        return rille_work(
+            s, [](void* data) { ++*static_cast<int*>(data); },
+            [](lua_State* t, void*) {
+              lua_getglobal(t, "note");
+              lua_pushliteral(t, "worked ");
+              lua_call(t, 1, 0);
+              return 0;
+            },
+            nullptr, lua_touserdata(s, 1));
+      };
+      rille_at_close(l, note_last, 0, &closed);
+      rille_at_close(l, wait_first, RILLE_WAITS, &closed);
+      return 0;
+    };
+    REQUIRE(lua_cpcall(L, set_up, nullptr) == 0);
+    CHECK(freed == 1);
+    runtime.run_string("note 'script '");
+    CHECK(closed == 0);
+  }
+  CHECK(order == "script first worked last ");
+  CHECK(closed == 2);
+  CHECK(freed == 3);
 }

@@ -20,6 +20,11 @@ extern "C" {
 
 #define RILLE_ABI_VERSION 1
 
+/* What the program, or the shared library, shows. */
+#ifndef RILLE_API
+#define RILLE_API __attribute__((visibility("default")))
+#endif
+
 /* Marks a function that may park its task. */
 #define RILLE_WAITS 1
 
@@ -34,49 +39,73 @@ typedef struct rille_reg {
 /* Pushes a table of the functions, which end with {NULL, NULL, 0}. Raises an error if the module
  * was built for another ABI. */
 #define rille_newlib(L, f) rille_newlib_abi((L), (f), RILLE_ABI_VERSION)
-void rille_newlib_abi(lua_State* L, const rille_reg* functions, int abi);
+RILLE_API void rille_newlib_abi(lua_State* L, const rille_reg* functions, int abi);
 
 /* The libuv loop of the runtime that `L` belongs to. */
-uv_loop_t* rille_loop(lua_State* L);
+RILLE_API uv_loop_t* rille_loop(lua_State* L);
+
+/* Raises an error where waiting is impossible: outside of tasks, and inside of C functions that
+ * call Lua. After it, rille_prepare raises none. */
+RILLE_API void rille_check_wait(lua_State* L);
 
 /* Prepares a wait of the calling task. `on_cancel` (may be NULL) is called at most once, when the
  * task gives the wait up; the operation must still end with a completion, there and then or later,
  * which finds nobody waiting. The waiter belongs to the module until its first completion, which
  * frees it, also after a cancellation or the runtime's end. Raises an error where waiting is
  * impossible. */
-rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*), void* data);
+RILLE_API rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*),
+                                      void* data);
 
 /* Puts the calling task to sleep until the waiter is completed: `return rille_park(L, w);`. */
-int rille_park(lua_State* L, rille_waiter* w);
+RILLE_API int rille_park(lua_State* L, rille_waiter* w);
 
-/* Ends the wait. `push` is called exactly once, in a protected call when the task is resumed, and
- * pushes nil and the results, or an error value; with NULL for `L` when nobody wants the results,
- * so that it can free `data`. Loop's thread only. */
-void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data);
+/* Ends the wait: the first completion does; a second one is the module's fault, which builds of
+ * Rille for debugging find and stop at. `push` is called exactly once, in a protected call when the
+ * task is resumed, and pushes nil and the results, or an error value; with NULL for `L` when nobody
+ * wants the results, so that it can free `data`. Loop's thread only. */
+RILLE_API void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data);
 
 /* The same with an error of the given kind; `code` may be NULL. Loop's thread only. */
-void rille_fail(rille_waiter* w, const char* kind, const char* code, const char* message);
+RILLE_API void rille_fail(rille_waiter* w, const char* kind, const char* code, const char* message);
 
 /* rille_complete for any thread. */
-void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*), void* data);
+RILLE_API void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*),
+                                          void* data);
 
 /* Runs `work` on one of the runtime's threads for such work while the task sleeps: `return
  * rille_work(L, ...);`. Signals are blocked there. `done` pushes nil and the results or an error
  * value; `free_data` (may be NULL) is called at the end in any case. A cancelled task is freed at
  * once; `work` that has begun runs to its end, else it is not called. A runtime that is closed
  * waits some seconds for it; after that `free_data` is called on that thread. */
-int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*),
-               void (*free_data)(void*), void* data);
+RILLE_API int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*),
+                         void (*free_data)(void*), void* data);
+
+/* Keeps `data` with the runtime under a name of the module's own, such as the address of a
+ * variable; what stood there before is freed. `free_data` (may be NULL) is called when the runtime
+ * is closed: all tasks have ended then, and so have the objects of the Lua state that were made
+ * later; the loop still turns for handles that are closed here. */
+RILLE_API void rille_set_data(lua_State* L, const void* name, void* data, void (*free_data)(void*));
+
+/* What is kept there, or NULL. */
+RILLE_API void* rille_get_data(lua_State* L, const void* name);
+
+/* Has `function` called when the runtime ends, once all tasks have, with `data` as a light
+ * userdata: in a task of its own, so that it may wait if it is marked with RILLE_WAITS. The last
+ * registered is called first. What it raises is reported. A runtime that is closed gives up on it
+ * after some seconds. */
+RILLE_API void rille_at_close(lua_State* L, lua_CFunction function, int flags, void* data);
 
 /* Raises an error object; `code` may be NULL. Never returns. */
-int rille_error(lua_State* L, const char* kind, const char* code, const char* format, ...);
+RILLE_API int rille_error(lua_State* L, const char* kind, const char* code, const char* format,
+                          ...);
 
 /* Pushes an error object; `code` may be NULL. */
-void rille_push_error(lua_State* L, const char* kind, const char* code, const char* message);
+RILLE_API void rille_push_error(lua_State* L, const char* kind, const char* code,
+                                const char* message);
 
 /* Pushes an OSError for a negative libuv status. `path`, `dest` and `address` may be NULL. */
-void rille_push_os_error(lua_State* L, int status, const char* syscall, const char* path,
-                         const char* dest, const char* address);
+RILLE_API void rille_push_os_error(lua_State* L, int status, const char* syscall, const char* path,
+                                   const char* dest, const char* address);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 
 #include <rille/module.h>
 
+#include <exception>
 #include <memory>
 #include <new>
 #include <optional>
@@ -62,6 +63,8 @@ class Waiting {
  private:
   friend int park(lua_State* L, std::unique_ptr<Waiting> self);
   friend int fail(lua_State* L, std::unique_ptr<Waiting> self, int status);
+  template <class Begin>
+  friend int start(lua_State* L, std::unique_ptr<Waiting> self, Begin&& begin);
 
   static int push_results(lua_State* L, void* data) {
     // LuaJIT unwinds C++ frames when it raises, so the owner frees the operation either way.
@@ -72,7 +75,16 @@ class Waiting {
       return 1;
     }
     lua_pushnil(L);
-    return 1 + self->push(L);
+    int top = lua_gettop(L);
+    std::string thrown;  // pushed where no exception is in hand: that may raise
+    try {
+      return 1 + self->push(L);
+    } catch (const std::exception& e) {  // a Lua error passes through
+      thrown = e.what();
+    }
+    lua_settop(L, top);
+    rille_push_error(L, "Error", nullptr, thrown.c_str());
+    return 1;
   }
 
   Operation what_;
@@ -84,6 +96,15 @@ class Waiting {
 // and the operation has started.
 inline int park(lua_State* L, std::unique_ptr<Waiting> self) {
   return rille_park(L, self.release()->waiter_);
+}
+
+// Begins a prepared operation that may end, and so be freed, in `begin()` already. It owns itself
+// from there on.
+template <class Begin>
+int start(lua_State* L, std::unique_ptr<Waiting> self, Begin&& begin) {
+  rille_waiter* waiter = self.release()->waiter_;
+  begin();
+  return rille_park(L, waiter);
 }
 
 // Ends a prepared operation that could not be started, as the result of the call.

@@ -86,7 +86,9 @@ struct RILLE_API Options {
   double slice_limit = 0;                        // seconds that Lua may hold the loop; 0: none
   std::vector<std::string> modules;              // may be required; empty: all
   Permissions permissions = Permissions::all();  // what scripts may reach
-  std::function<void(const Report&)> on_report;  // what would go to stderr; empty: it does
+  // What would go to stderr; empty: it does. Called on the loop's thread, and on those of workers
+  // that scripts make, one call at a time.
+  std::function<void(const Report&)> on_report;
 
   std::string script;      // that will be run by `run_file`: rille.core.program's, and arg[0]
   std::string executable;  // the program that runs scripts in processes of their own; empty: none
