@@ -36,7 +36,7 @@ end
 local function forget_closed(self, list)
   for i = #list, 1, -1 do
     if not list[i]:is_open() then
-      self._open[table.remove(list, i)] = nil
+      table.remove(list, i)
       self._resting = self._resting - 1
     end
   end
@@ -77,7 +77,6 @@ local function make_room(self)
       most = most + 1
     elseif d.resting[1] then
       local oldest = table.remove(d.resting, 1)
-      self._open[oldest] = nil
       oldest:close()
       self._resting = self._resting - 1
     end
@@ -125,7 +124,6 @@ function Pool:acquire(d, fresh)
       list[i] = nil
       self._resting = self._resting - 1
       if connection:is_open() then return connection end
-      self._open[connection] = nil
     end
   end
   make_room(self)
@@ -157,7 +155,6 @@ function Pool:give_back(d, connection, rests)
     d.resting[#d.resting + 1] = connection
     self._resting = self._resting + 1
   else
-    self._open[connection] = nil
     connection:close()
   end
   free(self, d)
@@ -167,7 +164,10 @@ end
 function Pool.refuse() errors._raise("InvalidStateError", "the session is closed") end
 
 --- A connection was made for a permit.
-function Pool:made(connection) self._open[connection] = true end
+function Pool:made(connection)
+  self._made = self._made + 1
+  self._open[self._made] = connection
+end
 
 --- Gives a permit back, and the connection, if it can be used again.
 function Pool:release(d, connection)
@@ -182,7 +182,7 @@ function Pool:close()
   self.closed = true
   for _, d in pairs(self._destinations) do d.resting = {} end
   self._resting = 0
-  for connection in pairs(self._open) do connection:close() end
+  for _, connection in pairs(self._open) do connection:close() end
 end
 
 --- How many connections are in use, and how many rest.
@@ -196,7 +196,9 @@ return function(limit, per_host, idle_timeout)
   return setmetatable({
     _limit = limit or math.huge, _permits = limit and Semaphore(limit) or nil,
     _per_host = per_host, idle_timeout = idle_timeout, _destinations = {},
-    _open = setmetatable({}, { __mode = "k" }),
+    -- Those that were made and may be open. As values: a weak table gives up a value before its
+    -- finalizer runs, but a key only in the next cycle, and then it must not be touched any more.
+    _open = setmetatable({}, { __mode = "v" }), _made = 0,
     _used = 0, _resting = 0, closed = false,
   }, Pool)
 end

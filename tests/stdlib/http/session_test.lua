@@ -823,3 +823,26 @@ test("a file as the body goes with its length, in a form too", function()
   local e = test.raises("OSError", s.post, s, base, { multipart = { f = { file = path .. "x" } } })
   test.eq({ e.code, e.url }, { "ENOENT", base .. "/" })
 end)
+
+test("a session that is closed leaves alone what the collector has taken", function()
+  local base = serve(function(r)
+    r.stream:write "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
+    r.stream:read()
+    return false
+  end)
+  local closed = {}
+  for way = 1, 2 do
+    local s = http.Session()
+    for _ = 1, 20 do
+      -- Neither read nor closed, and nobody has it any more.
+      async.spawn(function() s:get(base, { stream = true }) end):await()
+    end
+    collectgarbage()
+    if way == 2 then collectgarbage() end
+    s:close()
+    for _, connection in pairs(s._pool._open) do
+      closed[#closed + 1] = connection:is_open()
+    end
+  end
+  for _, is_open in ipairs(closed) do test.eq(is_open, false) end
+end)
