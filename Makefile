@@ -2,7 +2,7 @@
 # make test                                      the same, runs all tests
 # make fuzz [FUZZ_SECONDS=10] [TARGETS=…]        runs the fuzzers, with clang
 # make soak [SOAK_SECONDS=600]                   HTTP under load for long, with clients that die
-# make build | bench | asan | valgrind | format | format-check | lint | tidy | clean
+# make build | bench | asan | tsan | valgrind | format | format-check | lint | tidy | clean
 
 SCRIPT ?= scripts/tour.lua
 ARGS ?=
@@ -28,7 +28,7 @@ endef
 
 cpp_files = $(shell find runtime bindings tests bench/load bench/peers -name '*.cpp' -o -name '*.hpp' -o -name '*.[ch]')
 
-.PHONY: run build test bench asan valgrind fuzz soak format format-check lint tidy clean
+.PHONY: run build test bench asan tsan valgrind fuzz soak format format-check lint tidy clean
 
 run: build
 	@build/rille $(SCRIPT) $(ARGS)
@@ -49,6 +49,12 @@ asan:
 	@tools/setup.sh build test
 	$(call build_preset,asan,build-asan)
 	@ctest --preset asan -j $(JOBS)
+
+# What several threads have to do with: workers, completions from other threads, the pools.
+tsan:
+	@tools/setup.sh build test
+	$(call build_preset,tsan,build-tsan)
+	@ctest --preset tsan -j $(JOBS) -R '(stdlib/worker|bindings/worker|runtime/waiter|runtime/pool|runtime/host)'
 
 # Valgrind runs programs 20 to 50 times slower: the C++ tests, less those tagged [slow].
 valgrind:
@@ -84,4 +90,4 @@ tidy: build
 	@clang-tidy --quiet -p build $(filter runtime/%.cpp bindings/%.cpp,$(cpp_files))
 
 clean:
-	@rm -rf build build-debug build-asan build-fuzz
+	@rm -rf build build-debug build-asan build-tsan build-fuzz
