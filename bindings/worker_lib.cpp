@@ -1,4 +1,7 @@
 // rille.core.worker: what stdlib/worker/ and the workers themselves are made of.
+#include <pthread.h>
+#include <signal.h>
+
 #include <cstdlib>
 #include <rille/builtin.hpp>
 #include <rille/module.hpp>
@@ -141,6 +144,26 @@ int count_lost(lua_State* L) {
   return 0;
 }
 
+// What a worker starts by os.execute or io.popen has its parent's signal mask: none must be blocked
+// there, or nobody can end it.
+int call_unblocked(lua_State* L) {
+  sigset_t none, before;
+  sigemptyset(&none);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  pthread_sigmask(SIG_SETMASK, &none, &before);
+  int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return status == 0 ? lua_gettop(L) : lua_error(L);
+}
+
+// unblocked(fn) -> a function that calls it with all signals let through
+int unblocked(lua_State* L) {
+  lua_settop(L, 1);
+  lua_pushcclosure(L, call_unblocked, 1);
+  return 1;
+}
+
 // on_cancel(fn): called on the loop when the job is to stop
 int on_cancel(lua_State* L) {
   lua_settop(L, 1);
@@ -264,6 +287,7 @@ const rille_reg kFunctions[] = {{"setup", setup, 0},
                                 {"answer", answer, 0},
                                 {"is_cancelled", is_cancelled, 0},
                                 {"on_cancel", on_cancel, 0},
+                                {"unblocked", unblocked, 0},
                                 {"count_lost", count_lost, 0},
                                 {"lost", lost, 0},
                                 {"encode", encode_text, 0},

@@ -16,6 +16,9 @@ local function body()
   return start(call())
 end
 
+if os and os.execute then os.execute = core.unblocked(os.execute) end -- luacheck: ignore 122
+if io and io.popen then io.popen = core.unblocked(io.popen) end -- luacheck: ignore 122
+
 return function()
   core.on_cancel(job.cancel)
   while take() do

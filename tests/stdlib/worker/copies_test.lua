@@ -34,7 +34,7 @@ test("tables keep their lists, keys and holes", function()
     { {} } }
   eq(trip(t), t)
   local large = {}
-  for i = 1, 10000 do large[i] = { i, name = "n" .. i } end
+  for i = 1, math.max(100, 10000 * test.SCALE) do large[i] = { i, name = "n" .. i } end
   eq(trip(large), large)
 end)
 
@@ -62,16 +62,17 @@ test("cycles and sharing are kept, among arguments and upvalues too", function()
 end)
 
 test("tables may nest as deeply as they like", function()
+  local n = math.max(1000, 100000 * test.SCALE)
   local t = {}
-  for _ = 1, 100000 do t = { t } end
+  for _ = 1, n do t = { t } end
   local copy, depth = trip(t), 0
   while copy[1] do copy, depth = copy[1], depth + 1 end
-  eq(depth, 100000)
+  eq(depth, n)
   local chain = {}
-  for i = 1, 100000 do chain = { next = chain, [chain] = i } end
+  for i = 1, n do chain = { next = chain, [chain] = i } end
   copy, depth = trip(chain), 0
   while copy.next do copy, depth = copy.next, depth + 1 end
-  eq(depth, 100000)
+  eq(depth, n)
 end)
 
 test("integers of 64 bits keep their type and value", function()

@@ -223,6 +223,17 @@ test("a program ends although a worker of its own does not", function()
   end
 end)
 
+test("what a worker starts blocks no signals", function()
+  local blocked = worker.run(function()
+    local pipe = io.popen "grep SigBlk /proc/self/status"
+    local text = pipe:read "*a"
+    pipe:close()
+    os.execute "true"
+    return text
+  end)
+  test.matches(blocked, "0000000000000000")
+end)
+
 test("what workers print comes out, and once", function()
   local result = test.rille { "-e", [[
     local worker = require "rille.worker"
