@@ -223,6 +223,36 @@ test("a program ends although a worker of its own does not", function()
   end
 end)
 
+test("workers use files, processes and the network at the same time", function()
+  local pool = worker.Pool { size = 3 }
+  local dir = test.tmpdir()
+  local n = math.max(2, math.floor(10 * test.SCALE))
+  local results = pool:map({ 1, 2, 3, 4, 5, 6 }, function(id)
+    local a, fs, net = require "rille.async", require "rille.fs", require "rille.net"
+    local process, http = require "rille.process", require "rille.http"
+    local name = ("%s/%d"):format(dir, id)
+    fs.write_file(name, ("x"):rep(id))
+    local server = http.serve { handler = function(req) return req.path end }
+    local listener = net.listen {}
+    local echo = a.spawn(listener.serve, listener, function(stream) stream:write(stream:read()) end)
+    local sum = #fs.read_file(name)
+    for i = 1, n do
+      local stream = net.connect { host = "127.0.0.1", port = listener:address().port }
+      stream:write(tostring(i))
+      sum = sum + tonumber(stream:read())
+      stream:close()
+      assert(http.get(("http://127.0.0.1:%d/%d"):format(server.port, i)):text() == "/" .. i)
+    end
+    sum = sum + tonumber(process.run({ "echo", id }).stdout)
+    listener:close()
+    echo:await()
+    server:close()
+    return sum
+  end)
+  for id = 1, 6 do eq(results[id], id * 2 + n * (n + 1) / 2) end
+  pool:close()
+end)
+
 test("what a worker starts blocks no signals", function()
   local blocked = worker.run(function()
     local pipe = io.popen "grep SigBlk /proc/self/status"
