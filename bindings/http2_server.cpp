@@ -122,15 +122,21 @@ void Connection::changed() {
     block_deadline_ = 0;
   } else if (block_deadline_ == 0 && server_->options.write_ms > 0) {
     block_deadline_ = now() + server_->options.write_ms;
-    pending_ = transport()->pending();
+    taken_mark_ = taken();
     watch(block_deadline_);
   }
 }
 
+// Bytes that the system has taken for the peer.
+std::uint64_t Connection::taken() {
+  return bytes_written() - std::min<std::uint64_t>(transport()->pending(), bytes_written());
+}
+
 void Connection::tick(std::uint64_t time) {
   if (block_deadline_ != 0 && block_deadline_ <= time) {
-    std::size_t before = std::exchange(pending_, transport()->pending());
-    if (pending_ + kLeastWritten > before) return close();
+    // Much more may have been written meanwhile, so what is pending says nothing.
+    std::uint64_t before = std::exchange(taken_mark_, taken());
+    if (taken_mark_ < before + kLeastWritten) return close();
     block_deadline_ = now() + server_->options.write_ms;
   }
   if (idle_deadline_ != 0 && idle_deadline_ <= time) {

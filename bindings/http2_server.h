@@ -182,6 +182,7 @@ class Connection final : public Session {
   };
 
   void ready(Request* r);
+  std::uint64_t taken();
   static int push_request(lua_State* L, void* self);
 
   std::shared_ptr<Server> server_;
@@ -192,7 +193,7 @@ class Connection final : public Session {
   std::uint64_t requests_ = 0;
   std::uint64_t idle_deadline_ = 0;
   std::uint64_t block_deadline_ = 0;  // while the peer is slow to take what was written
-  std::size_t pending_ = 0;           // bytes, when that was set
+  std::uint64_t taken_mark_ = 0;      // what it had taken when that was set
   std::uint64_t allowance_time_ = 0;
   double allowance_;
 };

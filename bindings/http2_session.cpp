@@ -522,7 +522,6 @@ void Session::flush_later() {
 void Session::flush() {
   if (!transport_) return;
   if (broken_) return close();
-  bool went = false;
   while (!sending_ && linger_until_ == 0) {
     out_.clear();
     while (out_.size() < kPiece) {
@@ -533,7 +532,6 @@ void Session::flush() {
       out_.append(reinterpret_cast<const char*>(data), static_cast<std::size_t>(n));
     }
     if (out_.empty()) break;
-    went = true;
     written_ += out_.size();
     uv_buf_t buffer = uv_buf_init(out_.data(), static_cast<unsigned>(out_.size()));
     ssize_t n = transport_->try_write(&buffer, 1);
@@ -547,7 +545,7 @@ void Session::flush() {
   }
   if (out_.capacity() > kMostKept) std::string().swap(out_);
   finish_if_over();
-  if (transport_ && went) changed();
+  if (transport_) changed();
 }
 
 }  // namespace rille::http2

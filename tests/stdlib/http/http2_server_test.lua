@@ -418,6 +418,21 @@ test("write_timeout: a client that does not read at all loses its connection", f
   server:close()
 end)
 
+test("write_timeout: a client slower than the server gets all of a long answer", function()
+  local body = ("x"):rep(480 * 65536)
+  local port = start(function() return body end, { write_timeout = 0.25 })
+  local peer = frames.connect(port, { 4, 2 ^ 31 - 1 })
+  peer:window(0, 2 ^ 31 - 1 - 65535):get(1)
+  local size = 0
+  for turn = 1, math.huge do
+    local data = peer.socket:read()
+    test.eq(data ~= nil, true, ("cut off after %d bytes"):format(size))
+    size = size + #data
+    if size >= #body then return end
+    if turn % 4 == 0 then async.sleep(0.008) end
+  end
+end)
+
 test("idle connections are closed, and told so", function()
   local port = start(function() return "ok" end, { idle_timeout = 0.05 })
   local peer = frames.connect(port):get(1)
