@@ -39,11 +39,14 @@ end
 
 app:websocket("/", function(ws, req)
   async.with(req.app.channel:subscribe(), function(queue)
-    async.group(function(group)
-      group:spawn(read_subscription, ws, queue)
-      for message in ws:messages() do ws:send("Echo: " .. message) end
-      group:cancel()
-    end)
+    -- Whoever has left needs no answer any more: to send one is an error then.
+    async.catch(function()
+      async.group(function(group)
+        group:spawn(read_subscription, ws, queue)
+        for message in ws:messages() do ws:send("Echo: " .. message) end
+        group:cancel()
+      end)
+    end, { WebSocketError = function() end })
   end)
 end)
 
