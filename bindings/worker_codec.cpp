@@ -202,7 +202,7 @@ class Encoder {
 
   // Whose values tables are that need not be copied.
   void index_modules() {
-    lua_getfield(L_, LUA_REGISTRYINDEX, "_LOADED");
+    lua_rawgeti(L_, kept_, kLoaded);
     int loaded = lua_gettop(L_);
     for (lua_pushnil(L_); lua_next(L_, loaded); lua_pop(L_, 1)) {
       if (lua_type(L_, -2) != LUA_TSTRING || !lua_istable(L_, -1)) continue;
@@ -453,9 +453,9 @@ void push_kept(lua_State* L) {
 }
 
 void open_codec(lua_State* L, int setup) {
-  static const char* const kFields[] = {"error",       "cancelled",     "group", "array",
-                                        "object",      "channel",       "marks", "is_signed",
-                                        "make_signed", "make_unsigned", "raise", "tostring"};
+  static const char* const kFields[] = {
+      "error",     "cancelled",   "group",         "array", "object",   "channel", "marks",
+      "is_signed", "make_signed", "make_unsigned", "raise", "tostring", "loaded"};
   lua_pushlightuserdata(L, const_cast<char*>(&kKeptKey));
   lua_createtable(L, kLastKept, 0);
   int i = 0;

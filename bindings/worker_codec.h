@@ -26,7 +26,8 @@ enum class Values { kCall, kResults, kValue };
 // Prepares a Lua state; `setup` is a table with `error`, `cancelled`, `group`, `array`, `object`,
 // `channel` (metatables), `marks` (those of tables that have one of their own), `is_signed`,
 // `make_signed` and `make_unsigned` (for integers of 64 bits), `raise(path, what, value)`
-// and `tostring`.
+// , `tostring`, and `loaded`, the
+// modules that scripts have.
 void open_codec(lua_State* L, int setup);
 
 // Encodes the values from the index `first` to the top. Where a table is given at the index
@@ -85,6 +86,7 @@ enum Kept {
   kMakeUnsigned,
   kRaise,
   kToString,
+  kLoaded,     // package.loaded, as scripts have it
   kBytecodes,  // of functions that were sent
   kNames,      // of functions that modules have
   kFactories,  // of functions that have come, by their bytecode

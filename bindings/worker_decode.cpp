@@ -93,7 +93,7 @@ class Decoder {
   void read_modules() {
     std::size_t n = in_.count();
     if (n == 0) return;
-    lua_getfield(L_, LUA_REGISTRYINDEX, "_LOADED");
+    lua_rawgeti(L_, kept_, kLoaded);
     for (std::size_t i = 1; i <= n && in_.ok(); ++i) {
       std::string_view name = in_.text();
       in_.text();

@@ -7,10 +7,10 @@ namespace rille::worker {
 namespace {
 
 // names[function] = { module, key }, for all that modules have.
-int index_names(lua_State* L) {
+int index_names(lua_State* L, int kept) {
   lua_newtable(L);
   int names = lua_gettop(L);
-  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+  lua_rawgeti(L, kept, kLoaded);
   int loaded = lua_gettop(L);
   for (lua_pushnil(L); lua_next(L, loaded); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING || !lua_istable(L, -1)) continue;
@@ -38,7 +38,7 @@ bool push_name(lua_State* L, int kept, int index) {
     lua_rawgeti(L, kept, kNames);
     if (attempt == 1 || !lua_istable(L, -1)) {
       lua_pop(L, 1);
-      index_names(L);
+      index_names(L, kept);
       lua_pushvalue(L, -1);
       lua_rawseti(L, kept, kNames);
       attempt = 1;
@@ -51,7 +51,7 @@ bool push_name(lua_State* L, int kept, int index) {
       lua_rawgeti(L, -2, 2);
       lua_remove(L, -3);
       // It may have got another one since.
-      lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+      lua_rawgeti(L, kept, kLoaded);
       lua_pushvalue(L, -3);
       lua_rawget(L, -2);
       bool holds = false;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <rille/builtin.hpp>
 #include <rille/module.hpp>
+#include <stdexcept>
 #include <system_error>
 #include <utility>
 
@@ -343,7 +344,17 @@ void ThreadPool::serve() {
   port.emplace(this, &runtime);
   std::string how = "its program is over";
   try {
-    runtime.execute_string("require('rille.core.worker_thread')()", "=worker");
+    // In a sandbox the text could not load what is private.
+    lua_State* L = runtime.lua_state();
+    auto set_main = [](lua_State* l) {
+      lua_getfield(l, LUA_REGISTRYINDEX, "rille.main");
+      lua_getfield(l, -1, "worker");
+      lua_call(l, 0, 1);
+      lua_setglobal(l, "_worker");
+      return 0;
+    };
+    if (lua_cpcall(L, set_main, nullptr) != 0) throw std::runtime_error(lua_tostring(L, -1));
+    runtime.execute_string("local main = _worker _worker = nil main()", "=worker");
   } catch (const Error& e) {
     how = e.text();
   }

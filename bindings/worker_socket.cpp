@@ -85,7 +85,8 @@ int adopt(lua_State* L) {
 
 // may_start() -> whether this runtime may start others that nothing restrains
 int may_start(lua_State* L) {
-  lua_pushboolean(L, options_of(L).permissions.everything());
+  const Options& options = options_of(L);
+  lua_pushboolean(L, options.permissions.everything() && options.modules.empty());
   return 1;
 }
 

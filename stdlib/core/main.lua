@@ -206,4 +206,7 @@ function report.waiting_of_host()
   return list
 end
 
+--- What the main task of a worker's runtime does.
+function M.worker() return require "rille.core.worker_thread" end
+
 return M

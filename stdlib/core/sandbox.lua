@@ -199,7 +199,7 @@ local function add_package(env, list, read_text, compile)
     end
     return load_module(name)
   end
-  M.require = env.require
+  M.require, M.package = env.require, package
 end
 
 -- ---- io and os ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 -- for its answer; the connection is read only while somebody waits for one, so that a job in which
 -- nothing can go on is found out.
 local socket = require "rille.core.worker_socket"
+local codec = require "rille.core.worker_codec"
 local frames = require "rille.core.worker_frames"
 local job = require "rille.core.worker_job"
 local task = require "rille.core.task"
@@ -150,7 +151,7 @@ return function()
       task.rethrow(kind)
     end
     if kind == "P" then
-      package.path, package.cpath = unpack_values(text, channel_of)
+      codec.package.path, codec.package.cpath = unpack_values(text, channel_of)
     else
       call = text
       job.run(body, answer, never, count_lost)

@@ -6,7 +6,12 @@ local task = require "rille.core.task"
 
 local getmetatable, type, tostring, rawget = getmetatable, type, tostring, rawget
 
-local M = {}
+local sandbox = package.loaded["rille.core.sandbox"]
+
+-- Scripts that are not trusted have a `package` of their own.
+local M = { package = sandbox and sandbox.package or package }
+
+local function load_module(name) return (sandbox and sandbox.require or require)(name) end
 
 -- ---- integers of 64 bits ------------------------------------------------------------------------
 -- FFI may be missing: literals and arithmetic make them too, and their text tells them apart.
@@ -63,6 +68,7 @@ core.setup {
   group = getmetatable(errors._group {}), array = marks.ARRAY, object = marks.OBJECT,
   marks = marks.own, is_signed = is_signed, make_signed = make_signed,
   make_unsigned = make_unsigned, raise = raise, tostring = tostring,
+  loaded = M.package.loaded,
 }
 
 -- ---- modules ------------------------------------------------------------------------------------
@@ -72,8 +78,8 @@ core.setup {
 function M.load(list)
   for i = 1, #list, 2 do
     local name = list[i]
-    if package.loaded[name] == nil then
-      local ok, e = task.protected(require, name)
+    if M.package.loaded[name] == nil then
+      local ok, e = task.protected(load_module, name)
       if not ok then
         if not errors.is_error(e) then e = errors.new("Error", tostring(e)) end
         errors._raise("WorkerError",

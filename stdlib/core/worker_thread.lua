@@ -23,7 +23,7 @@ return function()
   core.on_cancel(job.cancel)
   while take() do
     local path, cpath = paths()
-    if path then package.path, package.cpath = path, cpath end
+    if path then codec.package.path, codec.package.cpath = path, cpath end
     job.run(body, answer, is_cancelled, count_lost)
   end
 end

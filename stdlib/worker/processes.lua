@@ -16,6 +16,7 @@ local debug_state = require "rille.core.debug_state"
 require "rille.net.stream"
 
 local check_wait = scheduler.check_wait
+local modules = codec.package
 local read, write, pack, unpack_values = frames.read, frames.write, frames.pack, frames.unpack
 local protected = task.protected
 local shielded = require("rille.async.cleanup").shielded
@@ -206,8 +207,8 @@ end
 
 local function current_paths(self)
   local paths = self._paths
-  if not paths or paths[1] ~= package.path or paths[2] ~= package.cpath then
-    paths = { package.path, package.cpath }
+  if not paths or paths[1] ~= modules.path or paths[2] ~= modules.cpath then
+    paths = { modules.path, modules.cpath }
     self._paths = paths
   end
   return paths

@@ -7,6 +7,7 @@ local report = require "rille.core.report"
 local main = require "rille.core.main"
 
 local check_wait = scheduler.check_wait
+local modules = codec.package
 
 local Threads = {}
 Threads.__index = Threads
@@ -23,7 +24,7 @@ function Threads:run(fn, ...)
   -- Not to start a job for nobody.
   local err = check_wait()
   if err ~= nil then task.raise(err) end
-  local path, cpath = package.path, package.cpath
+  local path, cpath = modules.path, modules.cpath
   if path ~= self._path or cpath ~= self._cpath then
     self._path, self._cpath = path, cpath
     self._core:set_paths(path, cpath)
