@@ -28,14 +28,25 @@ local answered = task.new_future() -- set when no operation is left
 local Channel = {}
 local meta = { __index = Channel, __name = "Channel", _is_channel = true }
 local known = setmetatable({}, { __mode = "v" }) -- by number
+local numbers = {} -- of those that the pool keeps for this process
 
 local function channel_of(number)
   local channel = known[number]
   if not channel then
     channel = setmetatable({ _number = number }, meta)
-    known[number] = channel
+    known[number], numbers[number] = channel, true
   end
   return channel
+end
+
+-- Takes note of those that nobody here has any more.
+local function take_dropped()
+  local dropped = {}
+  for number in pairs(numbers) do
+    if not known[number] then dropped[#dropped + 1] = number end
+  end
+  for _, number in ipairs(dropped) do numbers[number] = nil end
+  return table.concat(dropped, ",")
 end
 
 local function number_of(channel)
@@ -134,7 +145,7 @@ local lost = 0
 local function count_lost(n) lost = n end
 
 local function answer(ok, ...)
-  local text = pack("results", number_of, ...)
+  local text = take_dropped() .. "|" .. pack("results", number_of, ...)
   -- The answers to what was given up are still to come.
   while waiting > 0 do task.join_shielded(answered) end
   io.stdout:flush()

@@ -137,6 +137,18 @@ local function operate(self, kind, number, text)
   end)
 end
 
+-- Forgets the channels that the process does not have any more: their numbers stand before its
+-- answer, which is returned.
+local function drop_channels(self, text)
+  local bar = find(text, "|", 1, true)
+  for number in sub(text, 1, bar - 1):gmatch "%d+" do
+    number = tonumber(number)
+    self.numbers[self.channels[number]] = nil
+    self.channels[number] = nil
+  end
+  return sub(text, bar + 1)
+end
+
 --- Sends a job and sees to what it asks for until its answer is there: 1 or 0, and the text.
 ---@async
 function Process:perform(paths, call)
@@ -149,7 +161,7 @@ function Process:perform(paths, call)
     local kind, number, text = read(self.stream)
     if kind == "A" then
       report.lost = report.lost + floor(number / 2)
-      return number % 2, text
+      return number % 2, drop_channels(self, text)
     end
     if kind == "X" then
       cancel(self, number)

@@ -153,6 +153,25 @@ TEST_CASE("a runtime may be closed while its workers are at work", "[worker]") {
   }
 }
 
+TEST_CASE("a worker that never waits does not hold the end of its runtime up for long",
+          "[worker][slow]") {
+  rille::Runtime runtime;
+  Outcome outcome = run_script(runtime, R"lua(
+    local async, worker = require "rille.async", require "rille.worker"
+    local begun = worker.Channel()
+    task = async.spawn(worker.run, function()
+      begun:send(true)
+      local stop = os.time() + 5
+      while os.time() < stop do end
+    end)
+    begun:recv()
+  )lua");
+  CHECK(outcome.kind == Outcome::kDone);
+  CHECK(seconds([&] { runtime.close(); }) < 5);
+  // Left to itself, it ends by itself, and frees what it has.
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+}
+
 TEST_CASE("runtimes of several threads have their own workers", "[worker]") {
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {

@@ -205,6 +205,27 @@ test("a value that comes for a wait which was given up in a process is not lost"
   pool:close()
 end)
 
+test("a pool lets go of channels that its processes have dropped", function()
+  local pool, weak = new(), setmetatable({}, { __mode = "k" })
+  for _ = 1, 20 do
+    local ch = worker.Channel()
+    weak[ch] = true
+    pool:run(function()
+      ch:send(1)
+      collectgarbage()
+    end)
+    eq(ch:recv(), 1)
+  end
+  pool:run(collectgarbage)
+  pool:run(nothing)
+  collectgarbage()
+  collectgarbage() -- what has a finalizer is a key until the second time
+  local n = 0
+  for _ in pairs(weak) do n = n + 1 end
+  assert(n <= 2, n .. " channels are still there")
+  pool:close()
+end)
+
 test("close waits for the work in progress and for what stands in the queue", function()
   local pool, done = new(), worker.Channel()
   for i = 1, 3 do async.spawn(pool.run, pool, function() done:send(i) end) end
