@@ -37,6 +37,8 @@ bool ClientConnection::begin(std::string_view request, const Exchange& exchange)
   }
   parser_.expect_no_body(exchange.has_no_body);
   may_upgrade_ = exchange.may_upgrade;
+  is_sending_ = exchange.more;
+  collects_ = exchange.collects;
   interim_ = 0;
   may_go_on_ = has_begun_ = false;
   in_exchange_ = true;
@@ -124,7 +126,8 @@ void ClientConnection::received(const char* data, std::size_t size) {
     rest_.append(data, size);
     if (rest_.size() > kMostKept) pause();
   }
-  if (parser_.body().size() > kMostKept && want_ < Want::kAll && want_ != Want::kBody) pause();
+  bool collects = collects_ || want_ >= Want::kAll || want_ == Want::kBody;
+  if (parser_.body().size() > kMostKept && !collects) pause();
   wake();
 }
 
@@ -279,8 +282,8 @@ int ClientConnection::push_exchange(lua_State* L) {
 // ---- the end ------------------------------------------------------------------------------------
 
 bool ClientConnection::is_reusable() const {
-  return transport_ && !has_ended_ && !fault_ && rest_.empty() && parser_.is_complete() &&
-         parser_.keep_alive() && transport_->pending() == 0;
+  return transport_ && !has_ended_ && !fault_ && !is_sending_ && rest_.empty() &&
+         parser_.is_complete() && parser_.keep_alive() && transport_->pending() == 0;
 }
 
 void ClientConnection::close() {
@@ -302,7 +305,9 @@ namespace {
 
 ClientConnection* check_client(lua_State* L) { return Class<ClientConnection>::check(L, 1); }
 
-// connection:begin(request, has_no_body, most_body, may_upgrade) -> whether it could
+// connection:begin(request, has_no_body, most_body, may_upgrade, more, collects) -> whether it
+// could. `more`: the request's body will be sent; `collects`: the response's will be read in one
+// piece
 int client_begin(lua_State* L) {
   std::size_t size;
   const char* request = luaL_checklstring(L, 2, &size);
@@ -310,6 +315,8 @@ int client_begin(lua_State* L) {
   exchange.has_no_body = lua_toboolean(L, 3) != 0;
   exchange.most_body = static_cast<std::uint64_t>(luaL_optnumber(L, 4, 0));
   exchange.may_upgrade = lua_toboolean(L, 5) != 0;
+  exchange.more = lua_toboolean(L, 6) != 0;
+  exchange.collects = lua_toboolean(L, 7) != 0;
   lua_pushboolean(L, check_client(L)->begin({request, size}, exchange));
   return 1;
 }
@@ -337,6 +344,12 @@ int client_send(lua_State* L) {
   std::string message = "the connection to " + c->name() + " is closed";
   rille_push_error(L, "InvalidStateError", nullptr, message.c_str());
   return 1;
+}
+
+// connection:end_request(): all of the request's body was sent
+int client_end_request(lua_State* L) {
+  check_client(L)->end_request();
+  return 0;
 }
 
 // connection:wait_for_continue() -> true, or false if a response has come instead
@@ -389,6 +402,7 @@ const rille_reg kClientMethods[] = {
     {"begin", client_begin, 0},
     {"exchange", client_exchange, RILLE_WAITS},
     {"send", client_send, RILLE_WAITS},
+    {"end_request", client_end_request, 0},
     {"wait_for_continue", client_continue, RILLE_WAITS},
     {"read_all", client_all, RILLE_WAITS},
     {"read_head", client_head, RILLE_WAITS},

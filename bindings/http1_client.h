@@ -25,12 +25,17 @@ class ClientConnection final : Transport::Sink {
   struct Exchange {
     bool has_no_body = false;  // whatever the response's head says: HEAD, CONNECT
     bool may_upgrade = false;  // a 101 is the response
+    bool more = false;         // of the request's body will follow
+    bool collects = false;     // all of the response's body is wanted, in one piece
     std::uint64_t most_body = 0;
   };
   bool begin(std::string_view request, const Exchange& exchange);
 
   // Writes more of the request's body, and waits while the server is slow to take it.
   int send(lua_State* L, std::string_view data);
+  // All of it was written. Until then no other request may follow: the server would take it for the
+  // rest of the body.
+  void end_request() { is_sending_ = false; }
 
   // What to wait for, and what the wait gives: see the functions of the class in http1_client.cpp.
   enum class Want { kContinue, kHead, kBody, kPiece, kAll, kExchange };
@@ -44,10 +49,12 @@ class ClientConnection final : Transport::Sink {
   bool is_reusable() const;
   // True while nothing has come since the request was sent.
   bool is_untouched() const { return !has_begun_; }
-  bool has_head() const { return parser_.has_head() || is_over(); }
   bool is_open() const { return transport_ != nullptr; }
-  // Whether the rest of a request's body still makes sense.
-  bool wants_more() const { return !has_head(); }
+  // Whether the rest of a request's body still makes sense: a server that has not refused it may
+  // answer while it reads.
+  bool wants_more() const {
+    return !is_over() && !parser_.is_complete() && (!parser_.has_head() || parser_.status() < 300);
+  }
 
   // Keeps the connection for another exchange. It closes by itself when the server closes it, says
   // something unasked, or after that time; 0: never. REQUIRES: reusable.
@@ -88,6 +95,8 @@ class ClientConnection final : Transport::Sink {
   bool may_upgrade_ = false;
   bool rests_ = false;
   bool in_exchange_ = false;
+  bool is_sending_ = false;  // the request's body
+  bool collects_ = false;
   bool has_begun_ = false;  // something has come
   bool may_go_on_ = false;  // a 100 has come
   bool has_ended_ = false;

@@ -124,13 +124,17 @@ function M.rewind(body)
 end
 
 --- No further piece is wanted.
-function M.close(body)
-  local s = body and body.stream
-  if s and not s.closed then
+function M.close_stream(s)
+  if not s.closed then
     s.closed = true
     local ok, e = pcall(s.close, s)
     if not ok and not errors.is(e, "InvalidStateError") then error(e, 0) end
   end
+end
+
+--- The same of what may be no stream.
+function M.close(body)
+  if body and body.stream then M.close_stream(body.stream) end
 end
 
 return M

@@ -16,6 +16,8 @@ local CONTINUE_PAUSE = 1 -- RFC 9110 leaves it open; what curl takes
 
 local M = {}
 
+local function nothing() end
+
 -- ---- errors -------------------------------------------------------------------------------------
 
 --- Raises an HTTPError of the request.
@@ -119,10 +121,18 @@ end
 
 -- ---- one exchange -------------------------------------------------------------------------------
 
-local function send_stream(state, connection)
-  local stream, left = state.body.stream, state.length
+-- All of the body is on its way.
+local function end_request(connection)
+  if connection.finish then return connection:finish() end
+  connection:end_request()
+end
+
+local function send_stream(state, connection, stream)
+  local left, upload = state.length, state.upload
   while true do
     local piece = stream:next()
+    -- Its response has come, and the connection may be another's by now.
+    if upload and upload.is_over then return end
     if not piece then break end
     if left then
       left = left - #piece
@@ -130,18 +140,17 @@ local function send_stream(state, connection)
     elseif not connection.finish then
       piece = ("%x\r\n%s\r\n"):format(#piece, piece)
     end
-    -- A server that has answered already does not want the rest.
+    -- A server that has refused it does not want the rest.
     if not connection:wants_more() then return end
     connection:send(piece)
+    -- The server may answer before the source has told that this was its last piece.
+    if left == 0 then end_request(connection) end
   end
   if left and left > 0 then
     fail(state, ("the body ended %d bytes before its Content-Length"):format(left))
   end
-  if connection.finish then
-    connection:finish()
-  elseif not left then
-    connection:send "0\r\n\r\n"
-  end
+  if not left and not connection.finish then connection:send "0\r\n\r\n" end
+  end_request(connection)
 end
 
 local function await_continue(_, connection) return connection:wait_for_continue() end
@@ -152,9 +161,9 @@ local function send_body(state, connection)
     local in_time, go_on = move_on_after(CONTINUE_PAUSE, await_continue, connection)
     if in_time and not go_on then return end
   end
-  if body.stream then return send_stream(state, connection) end
+  if body.stream then return send_stream(state, connection, body.stream) end
   if body.data ~= "" then connection:send(body.data) end
-  if connection.finish then connection:finish() end
+  end_request(connection)
 end
 
 -- A server may answer and close before it has read everything: its answer counts more than the
@@ -168,40 +177,55 @@ local function send_or_find_answer(state, connection)
   if not found or not head then rethrow(e) end
 end
 
-local function upload(state, connection)
-  local ok, e = xpcall(send_body, keep_trace, state, connection)
-  bodies.close(state.body)
-  if ok then return end
+local function upload(state, connection, own)
+  local stream = state.body.stream
+  local ok, e = xpcall(send_stream, keep_trace, state, connection, stream)
+  local closed, fault = xpcall(bodies.close_stream, keep_trace, stream)
+  if ok then ok, e = closed, fault end
+  if ok or own.is_over then return end
   state.upload_fault = e
-  connection:close() -- whoever reads the response learns of it
+  -- Whoever reads the response learns of it; but where the server takes no more it may have said
+  -- why.
+  if not errors.is(e, "OSError") or e.syscall ~= "write" then connection:close() end
 end
 
--- Over HTTP/2 a server may answer while it reads, and wait until its answer is read: so where the
--- response is streamed the body is a task's own.
+-- A server may answer while it reads, and wait until its answer is read; or it answers, and reads
+-- no more. So the body is a task's own; over HTTP/2, where nothing is in the way of a response that
+-- is collected, only if that is streamed.
 local function uploads_apart(state, connection)
-  return connection.finish and state.stream and state.body.stream and not state.expects
+  return state.body.stream and not state.expects and (state.stream or not connection.finish)
 end
 
---- The request's body is not wanted any more.
-function M.end_upload(state)
-  local uploader = state.uploader
-  if uploader and not uploader:done() then uploader:cancel() end
+--- The request's body is not wanted any more. With `waits` its source has ended afterwards.
+function M.end_upload(state, waits)
+  local own = state.upload
+  if not own or own.is_over then return end
+  own.is_over = true
+  local uploader = own.task
+  if not uploader or uploader:done() then return end
+  uploader:cancel()
+  if waits then async.finally(nothing, function() async.wait { uploader } end) end
 end
 
---- Calls `read(connection)` within the request's limit for pauses.
+--- Calls `read(connection)` within the request's limit for pauses, which do not begin before the
+-- request was sent.
 function M.read_in_time(state, read, connection)
   local pause = state.timeouts.read
   if not pause then return read(connection) end
-  local in_time, a, b, c = move_on_after(pause, function() return read(connection) end)
-  if not in_time then time_out(state, pause, "read") end
-  return a, b, c
+  local uploader = state.upload and state.upload.task
+  while true do
+    local was_sent = not uploader or uploader:done()
+    local in_time, a, b, c = move_on_after(pause, function() return read(connection) end)
+    if in_time then return a, b, c end
+    if was_sent then time_out(state, pause, "read") end
+  end
 end
 
 local read_in_time = M.read_in_time
 
 -- The response's head, the fields to look at, and, where it is read at once, the body.
 local function exchange(state, connection)
-  state.phase = "total"
+  state.phase, state.upload = "total", nil
   bodies.measure(state.body)
   local head = state.head or M.write_head(state)
   local body = state.body
@@ -212,7 +236,9 @@ local function exchange(state, connection)
     return nil, "the connection was closed before a response came"
   end
   if more and uploads_apart(state, connection) then
-    state.uploader = async.spawn(upload, state, connection)
+    local own = { is_over = false }
+    state.upload = own
+    own.task = async.spawn_eager(upload, state, connection, own)
   elseif more then
     send_or_find_answer(state, connection)
   end
@@ -294,12 +320,18 @@ function M.attempt(state, fresh)
   local connection = acquire(state, fresh)
   local pool, destination = state.session._pool, state.destination
   local ok, head, fault, body = xpcall(exchange, keep_trace, state, connection)
-  if ok and head then return connection, head, fault, body end
+  if ok and head then
+    if body then M.end_upload(state) end
+    return connection, head, fault, body
+  end
   local again = may_go_again(state, connection, ok and fault or head, fresh)
   connection:close()
-  M.end_upload(state)
   pool:release(destination, connection)
-  if again then return M.attempt(state, true) end
+  M.end_upload(state, true)
+  if again then
+    state.upload_fault = nil
+    return M.attempt(state, true)
+  end
   bodies.close(state.body)
   if state.upload_fault ~= nil then rethrow(state.upload_fault) end
   if ok then fail(state, fault) end
