@@ -3,9 +3,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstdio>
 #include <lua.hpp>
 #include <mutex>
+#include <rille/builtin.hpp>
 #include <rille/module.hpp>
 #include <string>
 
@@ -91,7 +91,8 @@ void on_signal(uv_signal_t* handle, int number) {
   lua_pushvalue(L, 1);
   lua_pushinteger(L, number);
   if (lua_pcall(L, 1, 0, 0) == 0) return;
-  std::fprintf(stderr, "rille: signal %d: %s\n", number, lua_tostring(L, -1));
+  const char* text = lua_tostring(L, -1);
+  rille::report_text(L, "signal " + std::to_string(number) + ": " + (text ? text : "an error"));
   lua_pop(L, 1);
 }
 

@@ -24,8 +24,11 @@ if(NOT simdjson_type STREQUAL "SHARED_LIBRARY")
 endif()
 set_target_properties(rille_shared PROPERTIES OUTPUT_NAME rille VERSION ${PROJECT_VERSION}
   SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} LINKER_LANGUAGE CXX)
-# Archives' symbols stay inside.
-target_link_options(rille_shared PRIVATE "LINKER:--exclude-libs,ALL" "LINKER:--no-undefined")
+# What the compiler makes of libstdc++'s templates stays inside, and so do archives.
+target_link_options(rille_shared PRIVATE "LINKER:--exclude-libs,ALL" "LINKER:--no-undefined"
+  "LINKER:--version-script,${CMAKE_CURRENT_SOURCE_DIR}/cmake/librille.map")
+set_target_properties(rille_shared PROPERTIES LINK_DEPENDS
+  ${CMAKE_CURRENT_SOURCE_DIR}/cmake/librille.map)
 
 add_library(rille_static STATIC)
 target_sources(rille_static PRIVATE ${objects})

@@ -463,9 +463,10 @@ void Runtime::cancel(std::string_view reason) {
 
 Task::Task(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
-bool Task::done() const { return state_->done; }
+bool Task::done() const { return !state_ || state_->done; }
 
 std::vector<Value> Task::result() {
+  if (!state_) fail_state("result: there is no task");
   if (!state_->fetched) {
     Runtime::Impl* impl = state_->home->impl;
     if (!impl) fail_state("result: the runtime is closed");
@@ -481,8 +482,9 @@ std::vector<Value> Task::result() {
 }
 
 void Task::cancel(std::string_view reason) {
+  if (done()) return;
   Runtime::Impl* impl = state_->home->impl;
-  if (state_->done || !impl) return;
+  if (!impl) return;
   Inside inside(impl);
   impl->protect([&](lua_State* l) {
     push_main(l, "cancel_task");
@@ -494,6 +496,7 @@ void Task::cancel(std::string_view reason) {
 }
 
 void Task::on_done(std::function<void(Task&)> fn) {
+  if (!state_) return;
   if (!state_->done) {
     state_->callbacks.push_back(std::move(fn));
     return;

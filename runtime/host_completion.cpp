@@ -116,12 +116,14 @@ Completion::Handle::~Handle() {
 Completion::Completion(std::shared_ptr<Handle> handle) : handle_(std::move(handle)) {}
 
 void Completion::resolve_with(std::vector<Value> results) const {
+  if (!handle_) return;
   auto how = std::make_unique<End>();
   how->results = std::move(results);
   end(handle_->state, std::move(how), false);
 }
 
 void Completion::fail(const Error& error) const {
+  if (!handle_) return;
   auto how = std::make_unique<End>();
   how->error = error;
   end(handle_->state, std::move(how), false);
@@ -132,6 +134,7 @@ void Completion::fail(std::string_view kind, std::string_view message) const {
 }
 
 void Completion::on_cancel(std::function<void()> fn) const {
+  if (!handle_) return;
   {
     std::lock_guard lock(handle_->state->mutex);
     if (handle_->state->resolved) return;
@@ -144,6 +147,7 @@ void Completion::on_cancel(std::function<void()> fn) const {
 }
 
 bool Completion::cancelled() const {
+  if (!handle_) return false;
   std::lock_guard lock(handle_->state->mutex);
   return handle_->state->cancelled;
 }

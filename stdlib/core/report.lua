@@ -48,11 +48,12 @@ M.write = function(text) io.stderr:write(text, "\n") end
 local function default(report)
   local lines = { "rille: " .. report.message }
   if report.error ~= nil then lines[1] = lines[1] .. ": " .. text_of(report.error) end
+  local first = lines[1]:sub(#"rille: " + 1)
   if report.traceback and report.traceback ~= "" then lines[#lines + 1] = report.traceback end
   for _, line in ipairs(M.details(report.error)) do lines[#lines + 1] = line end
   if report.made then lines[#lines + 1] = "made at " .. report.made end
   M.write(table.concat(lines, "\n"), {
-    message = report.message, error = report.error ~= nil and text_of(report.error) or nil,
+    message = first, error = report.error ~= nil and text_of(report.error) or nil,
     traceback = report.traceback,
   })
 end

@@ -5,6 +5,7 @@
 #include <rille/module.h>
 
 #include <lua.hpp>
+#include <string>
 
 namespace rille {
 
@@ -16,6 +17,9 @@ const Options& options_of(lua_State* L);
 // Whether a wait keeps the program going: for waits that only another task of the same runtime can
 // end. By default they do. REQUIRES: prepared, and not completed; loop's thread.
 void count_wait(rille_waiter* w, bool yes);
+
+// Says something on the runtime's own account: to the host, or on stderr.
+void report_text(lua_State* L, const std::string& message);
 
 struct BuiltinModule {
   const char* name;  // null ends the table

@@ -104,8 +104,8 @@ RILLE_API int rille_append(rille_value* table, rille_value* v);
 
 /* Something that would go to stderr. */
 typedef struct rille_report {
-  const char* message;   /* what happened, in one line */
-  const char* error;     /* the error it is about; may be empty */
+  const char* message;   /* what happened, with the error it is about */
+  const char* error;     /* that error alone; may be empty */
   const char* traceback; /* where; may be empty */
   const char* text;      /* all of it as it would be printed */
 } rille_report;

@@ -70,8 +70,8 @@ class RILLE_API Permissions {
 
 // Something that would go to stderr: an error that nobody took, a warning, a log line.
 struct Report {
-  std::string message;    // what happened, in one line
-  std::string error;      // the error it is about, as text; may be empty
+  std::string message;    // what happened, with the error it is about
+  std::string error;      // that error alone; may be empty
   std::string traceback;  // where; may be empty
   std::string text;       // all of it as it would be printed, without a newline at the end
 };
@@ -102,6 +102,8 @@ struct RILLE_API Options {
 // the error is reported when the last copy goes, or when the runtime is closed.
 class RILLE_API Task {
  public:
+  // Stands for no task: it is done, and has no result.
+  Task() = default;
   bool done() const;
   // Its results. If it is not done, runs the runtime until it is. Throws the task's Error; if it
   // was cancelled, one of kind CancelledError.
@@ -127,6 +129,8 @@ class RILLE_API Task {
 // so.
 class RILLE_API Completion {
  public:
+  // Stands for no wait: nothing happens when it is ended.
+  Completion() = default;
   // The wait ends with these results.
   template <class... T>
   requires(std::convertible_to<T, Value>&&...) void resolve(T&&... results) const {
@@ -217,7 +221,11 @@ class RILLE_API Runtime {
   template <class F>
   void define_async(std::string_view name, F&& f) {
     define_waiting(name, [f = std::forward<F>(f)](detail::Call& call) mutable {
-      detail::call_with<1>(call, f, Completion(*call.completion));
+      // As the function takes it: by value or by reference.
+      using First =
+          std::tuple_element_t<0, typename detail::Signature<std::remove_cvref_t<F>>::Parameters>;
+      Completion completion = *call.completion;
+      detail::call_with<1>(call, f, static_cast<First&&>(completion));
     });
   }
 
