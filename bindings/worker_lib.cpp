@@ -21,6 +21,18 @@ std::string string_at(lua_State* L, int index) {
   return {text, size};
 }
 
+// Messages lie outside of the interpreter: what a script has under way is kept under its ceiling of
+// memory too.
+void charge(lua_State* L, Message* message) {
+  std::size_t limit = options_of(L).memory_limit;
+  if (limit == 0) return;
+  std::shared_ptr<std::atomic<std::size_t>> account = PoolList::of(L)->under_way();
+  std::size_t n = message->bytes.size();
+  std::size_t total = account->fetch_add(n) + n;
+  message->charge = std::shared_ptr<void>(nullptr, [account, n](void*) { *account -= n; });
+  if (total > limit) luaL_error(L, "not enough memory");
+}
+
 // ---- pools of threads --------------------------------------------------------------------------
 
 struct PoolHandle {
@@ -76,6 +88,7 @@ int run(lua_State* L) {
   ThreadPool* threads = check_pool(L);
   Message call;
   encode(L, 2, Values::kCall, &call);
+  charge(L, &call);
   return threads->run(L, std::move(call));
 }
 
@@ -127,6 +140,7 @@ int answer(lua_State* L) {
   Message message;
   if (!port->job()) return 0;
   if (!port->job()->cancelled) encode(L, 2, Values::kResults, &message);
+  charge(L, &message);
   port->answer(std::move(message), !ok);
   return 0;
 }
@@ -225,6 +239,7 @@ int send(lua_State* L) {
   lua_settop(L, 2);
   auto message = std::make_unique<Message>();
   encode(L, 2, Values::kValue, message.get());
+  charge(L, message.get());
   return to->send(L, std::move(message));
 }
 

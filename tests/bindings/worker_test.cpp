@@ -202,6 +202,29 @@ TEST_CASE("workers need no FFI", "[worker]") {
   CHECK(outcome.kind == Outcome::kDone);
 }
 
+TEST_CASE("what a script has under way counts as its memory", "[worker]") {
+  rille::Options options;
+  options.memory_limit = 64 << 20;
+  rille::Runtime runtime(options);
+  Outcome outcome = run_script(runtime, R"lua(
+    local worker = require "rille.worker"
+    local megabyte = ("x"):rep(1000000)
+    local ch = worker.Channel()
+    local ok, e
+    for i = 1, 100 do
+      ok, e = pcall(ch.send, ch, megabyte)
+      if not ok then break end
+    end
+    assert(not ok and tostring(e):find("not enough memory", 1, true), tostring(e))
+    assert(ch:size() > 50)
+    for i = 1, 10 do ch:recv() end
+    for i = 1, 5 do ch:send(megabyte) end
+    for i = 1, 100 do assert(#worker.run(function(x) return x end, megabyte) == #megabyte) end
+  )lua");
+  INFO(outcome.message);
+  CHECK(outcome.kind == Outcome::kDone);
+}
+
 TEST_CASE("a host without an executable has no pools of processes", "[worker]") {
   rille::Runtime runtime;
   Outcome outcome = run_script(runtime, R"lua(
