@@ -248,7 +248,7 @@ end
 
 -- ---- connections --------------------------------------------------------------------------------
 
-local function open(_, state, fresh)
+local function open(scope, state, fresh)
   local session = state.session
   local pool = session._pool
   local connection = pool:acquire(state.destination, fresh)
@@ -257,12 +257,14 @@ local function open(_, state, fresh)
     return connection
   end
   local ok, reused
+  pool.dialing[scope] = true
   if state.http2 then
     ok, connection, reused = xpcall(multiplex.open, keep_trace, pool, state.destination, state)
   else
     ok, connection = xpcall(connect.open, keep_trace, state.url, state.proxy, state.context,
       state.proxy_context)
   end
+  pool.dialing[scope] = nil
   if not ok then
     pool:release(state.destination)
     rethrow(connection)
@@ -279,11 +281,11 @@ end
 
 local function acquire(state, fresh)
   state.phase = "connect"
-  local seconds = state.timeouts.connect
-  if not seconds then return open(nil, state, fresh) end
+  local seconds, pool = state.timeouts.connect, state.session._pool
   local in_time, connection = move_on_after(seconds, open, state, fresh)
-  if not in_time then time_out(state, seconds, "connect") end
-  return connection
+  if in_time then return connection end
+  if pool.closed then pool:refuse() end
+  return time_out(state, seconds, "connect")
 end
 
 local IDEMPOTENT = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true,

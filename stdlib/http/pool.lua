@@ -177,9 +177,24 @@ function Pool:release(d, connection)
   self:give_back(d, connection, rests)
 end
 
+-- Whoever waits for a permit gets one, and is refused.
+local function let_in(self)
+  local users = 0
+  for _, d in pairs(self._destinations) do
+    users = users + d.users
+    for _ = 1, d.permits and d.users or 0 do d.permits:release() end
+  end
+  for _ = 1, self._permits and users or 0 do self._permits:release() end
+end
+
 --- Closes every connection; requests in progress fail.
 function Pool:close()
+  if self.closed then return end
   self.closed = true
+  for scope in pairs(self.dialing) do
+    if not scope:expired() then scope:reschedule(0) end
+  end
+  let_in(self)
   for _, d in pairs(self._destinations) do d.resting = {} end
   self._resting = 0
   for _, connection in pairs(self._open) do connection:close() end
@@ -199,6 +214,6 @@ return function(limit, per_host, idle_timeout)
     -- Those that were made and may be open. As values: a weak table gives up a value before its
     -- finalizer runs, but a key only in the next cycle, and then it must not be touched any more.
     _open = setmetatable({}, { __mode = "v" }), _made = 0,
-    _used = 0, _resting = 0, closed = false,
+    _used = 0, _resting = 0, closed = false, dialing = {},
   }, Pool)
 end

@@ -62,13 +62,29 @@ local function finish_whole(state, response, connection, body)
   response._body = response._decoder and decode(state, response, body) or body
 end
 
-local function read_whole(state, response, connection)
-  local ok, body, fault = xpcall(read_in_time, keep_trace, state, connection.read_body, connection)
+local MOST_DRAINED = 65536
+
+local function drain(state, connection)
+  local parts, size = {}, 0
+  while size <= MOST_DRAINED do
+    local piece, fault = read_in_time(state, connection.read_piece, connection)
+    if piece == nil then fail(state, fault) end
+    if not piece then return table.concat(parts) end
+    parts[#parts + 1] = piece
+    size = size + #piece
+  end
+end
+
+-- The body of a redirect whose last response will be streamed: nobody has asked for it, and it may
+-- have no end.
+local function read_little(state, response, connection)
+  local ok, body = xpcall(drain, keep_trace, state, connection)
+  exchange.end_upload(state)
   if ok and body then return finish_whole(state, response, connection, body) end
   connection:close()
   state.session._pool:release(state.destination, connection)
   if not ok then rethrow(body) end
-  fail(state, fault)
+  response._body, response._decoder = "", nil
 end
 
 local function hold(state, response, connection)
@@ -132,6 +148,14 @@ end
 
 local prepare_destination
 
+-- Where the session has a socket it stands for every server.
+local function use_socket(session, url)
+  if session._path and not url.path then
+    url.path = session._path
+    url.origin = url.origin .. "@" .. session._path
+  end
+end
+
 -- Makes the state that of the next request.
 local function follow(state, response, location)
   state.head = nil
@@ -146,7 +170,8 @@ local function follow(state, response, location)
     end
     error(url, 0)
   end
-  if url.path and not before.path then
+  use_socket(state.session, url)
+  if url.path and url.path ~= before.path then
     fail(state, "a redirect to a Unix socket is not followed", { response = response })
   end
   local status, method = response.status, state.method
@@ -184,7 +209,7 @@ local function perform(_, state, first, fresh)
     if body then
       finish_whole(state, response, connection, body)
     elseif location then
-      read_whole(state, response, connection)
+      read_little(state, response, connection)
     else
       hold(state, response, connection)
     end
@@ -221,6 +246,21 @@ local function with_protocols(tls)
   local options = copy(tls)
   options.alpn = PROTOCOLS
   return options
+end
+
+-- Each context has a number: where one lies in memory another may lie later, which must not get
+-- connections whose servers were verified otherwise.
+local numbers, last_number = setmetatable({}, { __mode = "k" }), 0
+
+local function number_of(context)
+  if not context then return "" end
+  local number = numbers[context]
+  if not number then
+    last_number = last_number + 1
+    number = " #" .. last_number
+    numbers[context] = number
+  end
+  return number
 end
 
 -- One context for each table of options, so that its sessions and connections are found again.
@@ -265,20 +305,17 @@ end
 
 function prepare_destination(state)
   local url, session = state.url, state.session
-  if session._path and not url.path then
-    url.path = session._path
-    url.origin = url.origin .. "@" .. session._path
-  end
+  use_socket(session, url)
   local proxy = proxy_of(state)
   state.proxy = proxy
   state.http2 = http2_of(session, url, proxy)
   if url.tls then state.context = context_of(state.tls, state.name, state.http2) end
   if proxy and proxy.tls then state.proxy_context = context_of(state.tls, state.name) end
-  local key = url.tls and url.origin .. " " .. tostring(state.context) or url.origin
+  local key = url.tls and url.origin .. number_of(state.context) or url.origin
   if proxy then
     -- Plain requests to different servers may share a connection to the proxy.
     key = proxy.url .. (proxy.user and proxy.user .. ":" .. tostring(proxy.password) or "")
-      .. (url.tls and " " .. key or "")
+      .. number_of(proxy.tls and state.proxy_context) .. (url.tls and " " .. key or "")
   end
   state.destination = session._pool:destination(key)
 end
@@ -425,7 +462,11 @@ function Session:_request(method, text, options, name, position)
   local url = parse(full_url(self, text))
   if self._path then url = copy(url) end
   local authorization = read_auth(options.auth, name) or self._authorization
-  if url.user then authorization = read_auth({ user = url.user, password = url.password }, name) end
+  if url.user then
+    authorization = read_auth({ user = url.user, password = url.password }, name)
+  elseif not authorization and url.origin == self._base_origin then
+    authorization = self._base_authorization
+  end
   local headers = self._headers
   if options.headers ~= nil then
     headers = read_headers(options.headers, {}, name)
@@ -520,9 +561,10 @@ local M = { methods = METHODS }
 function M.new(options)
   local name = "Session"
   options = check.options(options, OPTIONS, 1, name)
-  local base_url = options.base_url
+  local base_url, base = options.base_url, {}
   if base_url ~= nil then
-    base_url = url_of.parse(check.string(base_url, "base_url", name)).url
+    base = url_of.parse(check.string(base_url, "base_url", name))
+    base_url = base.url
     local path, query = base_url:match "^([^?]*)(.*)$"
     if path:sub(-1) ~= "/" then base_url = path .. "/" .. query end
   end
@@ -552,7 +594,9 @@ function M.new(options)
   if idle == false or idle == math.huge then idle = 0 end
   return setmetatable({
     _plans = {}, _plan_count = 0, _http2 = http2,
-    cookies = jar, _base_url = base_url, _headers = read_headers(options.headers, {}, name),
+    cookies = jar, _base_url = base_url, _base_origin = base.origin,
+    _base_authorization = base.user and read_auth({ user = base.user, password = base.password }),
+    _headers = read_headers(options.headers, {}, name),
     _timeouts = read_timeouts(options.timeout, { total = TOTAL, connect = CONNECT }, name),
     _proxy = proxy, _no_proxy = options.no_proxy, _authorization = read_auth(options.auth, name),
     _path = options.path and check.string(options.path, "path", name) or nil, _tls = options.tls,

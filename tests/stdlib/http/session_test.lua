@@ -925,3 +925,92 @@ test("the limit for pauses does not count while the request is being sent", func
   end
   test.eq(session():post(base, { body = body, timeout = { read = 0.05 } }):text(), "all")
 end)
+
+-- ---- what one request leaves to the next --------------------------------------------------------
+
+test("a session that is closed refuses those who wait for a place or for a connection", function()
+  local base = serve(function() return "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome" end)
+  for _, options in ipairs { { limit = 1 }, { limit_per_host = 1 } } do
+    local s = session(options)
+    local held = s:get(base, { stream = true })
+    local waiters = {}
+    for i = 1, 3 do waiters[i] = async.spawn(s.get, s, base, { timeout = false }) end
+    async.sleep(0)
+    s:close()
+    for _, w in ipairs(waiters) do test.raises("InvalidStateError", w.await, w) end
+    held:close()
+  end
+  -- This one does not speak TLS, and waits for something else.
+  local s = session()
+  local url = base:gsub("^http", "https")
+  local dialers = {}
+  for i = 1, 2 do dialers[i] = async.spawn(s.get, s, url, { timeout = false }) end
+  async.sleep(0.01)
+  s:close()
+  for _, d in ipairs(dialers) do test.raises("InvalidStateError", d.await, d) end
+end)
+
+test("the body of a redirect without end is not kept", function()
+  local base = serve(function(r)
+    if r.head:find "GET /end" then return answer "end" end
+    r.stream:write "HTTP/1.1 302 Found\r\nLocation: /end\r\n\r\n"
+    local piece = ("x"):rep(65536)
+    -- Until the client closes the connection.
+    while pcall(r.stream.write, r.stream, piece) do end
+    return false
+  end)
+  local r = session():get(base, { stream = true, timeout = 30 })
+  test.eq(r:text(), "end")
+  test.eq(r.history[1]:text(), "")
+end)
+
+test("what was not verified is not used for a request that verifies", function()
+  local tls = require("support.tls").server_options()
+  local server = http.serve { tls = tls, handler = function() return "x" end }
+  test.defer(function() server:close(0) end)
+  local s, url = session(), "https://127.0.0.1:" .. server.port
+  for _ = 1, 30 do
+    test.eq(s:get(url, { tls = { verify = false } }):text(), "x")
+    -- Its context is gone, and another may lie where it lay.
+    for _ = 1, 3 do collectgarbage() end
+    for _ = 1, 5 do test.raises("TLSError", s.get, s, url, { tls = {} }) end
+  end
+end)
+
+test("a session with a socket follows redirects as others do, and to no other socket", function()
+  local dir = require("rille.fs").mkdtemp()
+  test.defer(function() require("rille.fs").remove(dir, { recursive = true }) end)
+  local path, seen = dir .. "/x", {}
+  local server = http.serve {
+    path = path,
+    handler = function(req)
+      seen[#seen + 1] = { req.path, req.headers.authorization, req.headers.cookie }
+      if req.path == "/a" then return http.redirect "/b" end
+      if req.path == "/c" then return http.redirect("http+unix://%2Frun%2Fother.sock/") end
+      if req.path == "/d" then return http.redirect "http://y/e" end
+      return "x"
+    end,
+  }
+  test.defer(function() server:close(0) end)
+  local s = session { path = path, auth = { bearer = "t" }, cookies = { k = "v" } }
+  test.eq(s:get("http://x/a"):text(), "x")
+  test.eq(seen, { { "/a", "Bearer t", "k=v" }, { "/b", "Bearer t", "k=v" } })
+  local e = test.raises("HTTPError", s.get, s, "http://x/c")
+  test.contains(e.message, "a redirect to a Unix socket is not followed")
+  test.eq(s:get("http://x/d"):text(), "x")
+  test.eq(seen[5], { "/e" })
+  -- Neither does one that was asked by the URL.
+  local one = "http+unix://" .. path:gsub("/", "%%2F")
+  e = test.raises("HTTPError", s.get, s, one .. "/c")
+  test.contains(e.message, "a redirect to a Unix socket is not followed")
+end)
+
+test("credentials in base_url are for its server", function()
+  local function show(r) return answer(r.head:match "Authorization: ([^\r]*)" or "none") end
+  local base, other = serve(show), serve(show)
+  local s = session { base_url = base:gsub("//", "//u:p@") .. "/" }
+  test.eq(s:get("x"):text(), "Basic dTpw")
+  test.eq(s:get(base .. "/x"):text(), "Basic dTpw")
+  test.eq(s:get(other .. "/x"):text(), "none")
+  test.eq(s:get("x", { auth = { bearer = "t" } }):text(), "Bearer t")
+end)
