@@ -31,7 +31,7 @@ constexpr const char* kScript = R"lua(
   end)
   local stream = net.connect { host = "127.0.0.1", port = listener:address().port }
   stream:write("hello\n")
-  async.sleep(0.05)  -- the program's ticks go on
+  while ticks() < 3 do async.sleep(0.01) end  -- the program goes on meanwhile
   local answer = stream:read_until("\n")
   stream:close()
   listener:close()

@@ -70,6 +70,8 @@ run("countdown" ${prefix}/bin/rille ${script})
 expect("a module in C, in the executable" "all is well")
 run("countdown in a host" ${work}/hosts/run_script ${script})
 expect("the same module in a host with the shared library" "all is well")
+run("countdown in a host with the static library" ${work}/hosts/run_script_static ${script})
+expect("the same module in a host with the static library" "all is well")
 
 execute_process(COMMAND pkg-config --exists libcares RESULT_VARIABLE no_cares)
 if(no_cares)
