@@ -3,6 +3,7 @@ local async, test = require "rille.async", require "support.test"
 local errors, http, net = require "rille.errors", require "rille.http", require "rille.net"
 local process = require "rille.process"
 local compress = require "rille.core.compress"
+local tls = require "support.tls"
 
 -- A server that hands each request, as { head =, body =, connection =, count = }, to `fn`, which
 -- gives the bytes to answer with; false closes the connection.
@@ -965,8 +966,7 @@ test("the body of a redirect without end is not kept", function()
 end)
 
 test("what was not verified is not used for a request that verifies", function()
-  local tls = require("support.tls").server_options()
-  local server = http.serve { tls = tls, handler = function() return "x" end }
+  local server = http.serve { tls = tls.server_options(), handler = function() return "x" end }
   test.defer(function() server:close(0) end)
   local s, url = session(), "https://127.0.0.1:" .. server.port
   for _ = 1, 30 do
