@@ -5,6 +5,7 @@ local check = require "rille.core.check"
 local report = require "rille.core.report"
 
 local send, receive, close = core.send, core.receive, core.close
+local type, getmetatable = type, debug.getmetatable
 
 ---@class Channel
 local Channel = {}
@@ -16,12 +17,19 @@ meta.__tostring = function(self)
     core.size(self))
 end
 
+local function check_self(self, name)
+  if getmetatable(self) ~= meta then
+    check.bad(1, name, "Channel expected, got " .. (self == nil and "nil" or type(self)))
+  end
+end
+
 --- Sends a copy of `value`, waiting while the channel is full.
 ---@async
 ---@param value any  what worker.run can copy, Channels included
 -- Errors: InvalidStateError once the channel is closed; CopyError; Cancelled, and then the value
 -- was not sent.
 function Channel:send(value)
+  check_self(self, "send")
   local _ = send(self, value) -- no tail call: who waits is looked up on the stack
 end
 
@@ -30,6 +38,7 @@ end
 ---@return any  nil once the channel is closed and empty
 -- Errors: Cancelled, and then no value is lost.
 function Channel:recv()
+  check_self(self, "recv")
   local state, value = receive(self)
   if state == true then return value end
   if not state then return nil end
@@ -39,11 +48,17 @@ end
 
 --- Ends the channel: what is in it can still be taken. Those that wait to send are woken with
 -- InvalidStateError, those that wait for a value get nil. Twice is nothing.
-function Channel:close() close(self) end
+function Channel:close()
+  check_self(self, "close")
+  close(self)
+end
 
 --- How many values are in it.
 ---@return integer
-function Channel:size() return core.size(self) end
+function Channel:size()
+  check_self(self, "size")
+  return core.size(self)
+end
 
 local function next_value(self)
   local value = self:recv()

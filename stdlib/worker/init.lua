@@ -18,6 +18,10 @@ local Pool = {}
 Pool.__index = Pool
 Pool.__name = "worker.Pool"
 
+function Pool:__tostring()
+  return ("worker.Pool: %s, of %d"):format(self._closed and "closed" or "open", self._size)
+end
+
 local LARGEST = 1024
 local KNOWN = { size = true, kind = true }
 local MAP_OPTIONS = { limit = true }

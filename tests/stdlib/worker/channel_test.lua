@@ -59,6 +59,14 @@ test("values are copies, and nil is one", function()
   eq(e.path, "the value.x")
 end)
 
+test("what is no channel is named, at the script's line", function()
+  local ch = worker.Channel()
+  test.blames_caller("bad argument #1 to 'recv' (Channel expected, got nil)",
+    function() ch.recv() end)
+  test.blames_caller("bad argument #1 to 'send' (Channel expected, got table)",
+    function() ch.send({}, 1) end)
+end)
+
 test("receivers and senders are served first come, first served", function()
   local ch, log = worker.Channel(1), test.log()
   local tasks = {}
