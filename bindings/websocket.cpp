@@ -124,8 +124,14 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
         this);
   }
 
-  // Queues a message and puts it out; the task sleeps while the peer is slow.
+  // Queues a message and puts it out; the task sleeps while the peer is slow. nil and false if
+  // nothing can be sent any more.
   int send(lua_State* L, std::string_view data, bool is_binary) {
+    if (is_closing()) {
+      lua_pushnil(L);
+      lua_pushboolean(L, 0);
+      return 2;
+    }
     queue(data, is_binary);
     std::string out = put_out();
     if (out.empty()) return 0;
@@ -593,7 +599,7 @@ int open(lua_State* L) {
 // recv(socket) -> data, is_binary; nil at the end
 int recv(lua_State* L) { return check(L)->recv(L); }
 
-// send(socket, data, is_binary)
+// send(socket, data, is_binary) -> false if nothing can be sent any more
 int send(lua_State* L) {
   WebSocket* s = check(L);
   return s->send(L, view(L, 2), lua_toboolean(L, 3) != 0);
@@ -674,16 +680,17 @@ int random(lua_State* L) {
 // sha1(text) -> its digest; or nil and why there is none
 int sha1(lua_State* L) {
   using Sha1 = unsigned char*(const unsigned char*, std::size_t, unsigned char*);
-  void* library = dlopen("libcrypto.so.3", RTLD_LAZY | RTLD_LOCAL);
-  auto* digest = library ? reinterpret_cast<Sha1*>(dlsym(library, "SHA1")) : nullptr;
-  if (!digest) {
+  static void* const kLibrary = dlopen("libcrypto.so.3", RTLD_LAZY | RTLD_LOCAL);
+  static auto* const kDigest =
+      kLibrary ? reinterpret_cast<Sha1*>(dlsym(kLibrary, "SHA1")) : nullptr;
+  if (!kDigest) {
     lua_pushnil(L);
-    lua_pushstring(L, dlerror());
+    lua_pushliteral(L, "libcrypto.so.3 cannot be loaded");
     return 2;
   }
   unsigned char out[20];
   std::string_view text = view(L, 1);
-  digest(reinterpret_cast<const unsigned char*>(text.data()), text.size(), out);
+  kDigest(reinterpret_cast<const unsigned char*>(text.data()), text.size(), out);
   lua_pushlstring(L, reinterpret_cast<char*>(out), sizeof out);
   return 1;
 }

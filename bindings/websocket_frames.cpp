@@ -37,6 +37,28 @@ void mask(char* data, std::size_t size, const char* key) {
   for (; i < size; ++i) data[i] = static_cast<char>(data[i] ^ key[i % kMaskSize]);
 }
 
+// Of a frame whose head is there and not one of the longest.
+std::size_t payload_size(std::string_view frame) {
+  auto byte = [&](std::size_t i) { return static_cast<unsigned char>(frame[i]); };
+  std::size_t length = byte(1) & 0x7f;
+  return length < kShort ? length : static_cast<std::size_t>(byte(2)) << 8 | byte(3);
+}
+
+// The size of the frame that `data` begins with, if that is a whole message of less than 64 KiB and
+// all of it is there; else 0.
+std::size_t whole_frame(std::string_view data) {
+  if (data.size() < 4) return 0;
+  unsigned opcode = data[0] & 0x0f;
+  bool is_last = (data[0] & 0x80) != 0;
+  if (!is_last || (opcode != WSLAY_TEXT_FRAME && opcode != WSLAY_BINARY_FRAME)) return 0;
+  std::size_t code = data[1] & 0x7f;
+  if (code > kShort) return 0;
+  std::size_t length = payload_size(data);
+  if (code == kShort && length < kShort) return 0;  // not written in the shortest way
+  std::size_t size = head_size(length, (data[1] & 0x80) != 0) + length;
+  return size <= data.size() ? size : 0;
+}
+
 }  // namespace
 
 bool may_stand_in_frame(int code) {
@@ -45,6 +67,13 @@ bool may_stand_in_frame(int code) {
 }
 
 int FrameParser::feed(std::string_view data, Sink* sink) {
+  while (!context_) {
+    std::size_t size = whole_frame(data);
+    if (size == 0) break;
+    if (int code = take_whole(data.substr(0, size), sink)) return code;
+    data.remove_prefix(size);
+  }
+  if (data.empty()) return 0;
   in_ = data;
   unread_ += data.size();
   if (!context_) {
@@ -72,6 +101,31 @@ int FrameParser::feed(std::string_view data, Sink* sink) {
   // Idle connections shall not hold its buffers.
   if (unread_ == 0) context_.reset();
   return 0;
+}
+
+// A message in one frame that has come in one piece, as nearly all do, is read without a context:
+// to make one costs more than all the rest.
+int FrameParser::take_whole(std::string_view frame, Sink* sink) {
+  constexpr std::size_t kPiece = 4096;  // a multiple of the mask's size
+  unsigned first = static_cast<unsigned char>(frame[0]);
+  bool is_masked = (frame[1] & 0x80) != 0;
+  std::size_t length = payload_size(frame);
+  std::string_view payload = frame.substr(frame.size() - length);
+  FrameHead head{true, is_masked, (first >> 4) & 7, first & 15, length};
+  if (int code = sink->frame_begins(head)) return code;
+  if (!is_masked && length > 0) {
+    if (int code = sink->frame_holds(payload)) return code;
+  } else {
+    const char* key = payload.data() - kMaskSize;
+    char piece[kPiece];
+    for (; !payload.empty(); payload.remove_prefix(std::min(kPiece, payload.size()))) {
+      std::size_t size = std::min(kPiece, payload.size());
+      std::memcpy(piece, payload.data(), size);
+      mask(piece, size, key);
+      if (int code = sink->frame_holds({piece, size})) return code;
+    }
+  }
+  return sink->frame_ends();
 }
 
 int FrameParser::take(const wslay_frame_iocb& frame, Sink* sink) {

@@ -53,6 +53,7 @@ class FrameParser {
     void operator()(wslay_frame_context_ptr context) const { wslay_frame_context_free(context); }
   };
   int take(const wslay_frame_iocb& frame, Sink* sink);
+  int take_whole(std::string_view frame, Sink* sink);
 
   std::unique_ptr<wslay_frame_context, Free> context_;  // while a frame is on its way
   std::string_view in_;

@@ -188,9 +188,12 @@ void rille_check_wait(lua_State* L) {
 uv_loop_t* rille_loop(lua_State* L) { return Scheduler::of(L)->loop(); }
 
 rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*), void* data) {
-  rille_check_wait(L);
   Scheduler* s = Scheduler::of(L);
   Slot* k = s->current();
+  if (!Scheduler::can_wait(L, k)) {
+    s->refuse(L);
+    lua_error(L);
+  }
   auto* w = new rille_waiter{s, k, on_cancel, data};
   w->wait = k->wait;
   note_made(w);

@@ -3,7 +3,12 @@ local bit = require "bit"
 
 local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
-local function letter(n) return ALPHABET:sub(n + 1, n + 1) end
+local LETTERS = {}
+for i = 1, #ALPHABET do LETTERS[i - 1] = ALPHABET:byte(i) end
+local END = 61 -- '='
+
+local band, rshift = bit.band, bit.rshift
+local char, concat = string.char, table.concat
 
 --- Encodes bytes.
 ---@param text string
@@ -13,10 +18,9 @@ return function(text)
   local out = {}
   for i = 1, #text, 3 do
     local a, b, c = text:byte(i, i + 2)
-    local n = bit.bor(bit.lshift(a, 16), bit.lshift(b or 0, 8), c or 0)
-    out[#out + 1] = letter(bit.rshift(n, 18)) .. letter(bit.band(bit.rshift(n, 12), 63))
-      .. (b and letter(bit.band(bit.rshift(n, 6), 63)) or "=")
-      .. (c and letter(bit.band(n, 63)) or "=")
+    local n = a * 65536 + (b or 0) * 256 + (c or 0)
+    out[#out + 1] = char(LETTERS[rshift(n, 18)], LETTERS[band(rshift(n, 12), 63)],
+      b and LETTERS[band(rshift(n, 6), 63)] or END, c and LETTERS[band(n, 63)] or END)
   end
-  return table.concat(out)
+  return concat(out)
 end

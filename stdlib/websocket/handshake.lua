@@ -28,6 +28,7 @@ end
 
 --- True if a field with a list of tokens has this one.
 function M.has_token(field, token)
+  if field and field:lower() == token then return true end
   for part in (field or ""):gmatch "[^,]+" do
     if part:match "^%s*(.-)%s*$":lower() == token then return true end
   end

@@ -79,6 +79,7 @@ local function check_request(req)
 end
 
 local function open(req, settings)
+  local had_headers = rawget(req, "headers")
   local key = check_request(req)
   check_origin(req, settings.origins)
   local protocol = choose_protocol(req, settings.subprotocols)
@@ -95,6 +96,8 @@ local function open(req, settings)
   end)
   ws = sockets.new(stream, "", true, extensions ~= nil, settings,
     { subprotocol = protocol, url = req.target, request = req })
+  -- They are read again if somebody asks: many WebSockets are open for long.
+  if not had_headers then rawset(req, "headers", nil) end
   return ws
 end
 

@@ -54,16 +54,36 @@ local function closed(self, name, cause)
     { code = code, reason = reason, cause = cause })
 end
 
+-- There is a lock only once a second task comes: the first one then holds it.
+local function take_turn(self)
+  local lock = rawget(self, "_lock")
+  if not lock then
+    local receiver = self._receiver
+    if not receiver then
+      self._receiver = task.current()
+      return
+    end
+    lock = async.Lock()
+    lock._owner = receiver
+    self._lock = lock
+  end
+  lock:acquire()
+end
+
 --- The next message. Several tasks that receive take turns.
 ---@async
 ---@return string? data, "text"|"binary"|nil kind  nil at the end, however it came
 -- Errors: Cancelled; no message is lost then.
 function WebSocket:recv()
   check_self(self, "recv")
-  local lock = self._lock
-  lock:acquire()
+  take_turn(self)
   local ok, data, is_binary = async.pcall(recv, self._socket)
-  lock:release()
+  local lock = rawget(self, "_lock")
+  if lock then
+    lock:release()
+  else
+    self._receiver = false
+  end
   if not ok then error(data, 0) end
   if data == nil then return nil end
   return data, is_binary and "binary" or "text"
@@ -104,9 +124,11 @@ local function send_message(self, name, data, is_binary)
   if not is_binary and not binding.is_utf8(data) then
     check.bad(1, name, "text in UTF-8 expected; bytes go by send_binary")
   end
-  if state(self._socket) then closed(self, name) end
   local ok, e = xpcall(send, keep_trace, self._socket, data, is_binary)
-  if ok then return end
+  if ok then
+    if e == false then closed(self, name) end
+    return
+  end
   -- It was closed, by whichever side, while this waited.
   if errors.is(e, "OSError") and state(self._socket) then closed(self, name, e) end
   rethrow(e)
@@ -199,7 +221,7 @@ end
 function M.new(stream, early, is_server, deflates, settings, fields, keeps_history)
   fields._socket = binding.open(stream, early, is_server, deflates, settings.max_message,
     settings.ping_interval, settings.ping_timeout, settings.close_timeout, keeps_history)
-  fields._lock = async.Lock()
+  fields._receiver = false
   return setmetatable(fields, meta)
 end
 

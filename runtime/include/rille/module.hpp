@@ -161,11 +161,21 @@ struct Class {
     return object;
   }
   static T* check(lua_State* L, int index) {
+    // Without looking the metatable up by its name, which each call of a method would have to.
+    void* memory = lua_touserdata(L, index);
+    if (memory && lua_getmetatable(L, index)) {
+      lua_rawgeti(L, -1, 1);
+      bool is_own = lua_touserdata(L, -1) == tag();
+      lua_pop(L, 2);
+      if (is_own) return static_cast<T*>(memory);
+    }
     return static_cast<T*>(luaL_checkudata(L, index, T::kName));
   }
   // Makes the metatable, with `methods` (and their RILLE_WAITS wrappers) as its __index.
   static void define(lua_State* L, const rille_reg* methods) {
     luaL_newmetatable(L, T::kName);
+    lua_pushlightuserdata(L, tag());
+    lua_rawseti(L, -2, 1);
     lua_pushcfunction(L, [](lua_State* l) {
       static_cast<T*>(lua_touserdata(l, 1))->~T();
       return 0;
@@ -175,6 +185,10 @@ struct Class {
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
   }
+
+ private:
+  // What the metatable has at [1].
+  static void* tag() { return const_cast<char*>(T::kName); }
 };
 
 }  // namespace rille
