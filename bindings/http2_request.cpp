@@ -50,17 +50,25 @@ bool Request::field(std::string_view name, std::string_view value) {
   if (has_head_) return trailer(name, value);
   if (name.empty()) return false;
   if (name[0] == ':') {
+    const http1::Limits& limits = server_->options.limits;
     head_bytes_ += value.size();
     std::string* to = name == ":method"      ? &method_
                       : name == ":path"      ? &path_
                       : name == ":authority" ? &authority_
                                              : nullptr;
     if (to == &path_) {
-      std::size_t most = server_->options.limits.target_bytes;
+      std::size_t most = limits.target_bytes;
       if (most > 0 && value.size() > most) {
         refusal_ = 414;
         refusal_text_ = "target too long";
         value = value.substr(0, most);
+      }
+    }
+    if (limits.head_bytes > 0 && head_bytes_ > limits.head_bytes) {
+      value = {};
+      if (refusal_ == 0) {
+        refusal_ = 431;
+        refusal_text_ = "header too large";
       }
     }
     if (to) to->assign(value);
@@ -196,9 +204,7 @@ void Request::refuse(int status, const char* fault) {
   session()->respond(this, &fields, is_head_request_);
   if (server_->options.tells_refusals) {
     std::string line = method_ + " " + path_ + " HTTP/2.0";
-    Connection* c = connection();
-    c->refusals_.push_back({status, is_head_request_ ? 0 : body.size(), std::move(line)});
-    c->point_.wake();
+    connection()->refused({status, is_head_request_ ? 0 : body.size(), std::move(line)});
   }
   if (!is_head_request_) queue(body, true);
 }

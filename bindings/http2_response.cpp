@@ -160,6 +160,10 @@ void Request::finished() {
 }
 
 void Request::closed(std::uint32_t) {
+  if (!taken_) {  // nor will it be
+    std::string().swap(head_);
+    std::string().swap(body_);
+  }
   body_point_.wake();
   send_point_.wake();
   end_point_.wake();

@@ -14,6 +14,9 @@ constexpr std::uint64_t kLastLingerMs = 200;  // once the server is closing
 // Resets, pings, settings and the like: so many at once, and so many a second.
 constexpr double kAllowance = 400;
 constexpr double kAllowedPerSecond = 100;
+// While no task takes them: requests that may have been taken back, and refusals to be told.
+constexpr std::size_t kMostReady = 256;
+constexpr std::size_t kMostRefusals = 256;
 
 Session::Options session_options(const http1::ServerOptions& options) {
   Session::Options o;
@@ -49,8 +52,17 @@ std::shared_ptr<Exchange> Connection::opened() {
 
 void Connection::ready(Request* r) {
   ++requests_;
+  if (ready_.size() >= kMostReady) {
+    std::erase_if(ready_, [](const auto& request) { return request->session() == nullptr; });
+  }
   ready_.push_back(std::static_pointer_cast<Request>(r->keeper()));
   if (server_->options.requests > 0 && requests_ >= server_->options.requests) drain();
+  point_.wake();
+}
+
+void Connection::refused(Refusal refusal) {
+  if (refusals_.size() >= kMostRefusals) return terminate(NGHTTP2_ENHANCE_YOUR_CALM);
+  refusals_.push_back(std::move(refusal));
   point_.wake();
 }
 
@@ -76,6 +88,7 @@ int Connection::push_request(lua_State* L, void* self) {
   }
   auto* box = Class<RequestBox>::push(L, c->ready_.front());
   c->ready_.pop_front();
+  box->request->taken_ = true;
   const std::string& head = box->request->head();
   lua_pushlstring(L, head.data(), head.size());
   return 3;

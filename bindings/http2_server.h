@@ -137,6 +137,7 @@ class Request final : public Exchange {
   bool sends_body_ = false;
   bool closes_ = false;  // the connection ends with it
   bool is_cut_ = false;
+  bool taken_ = false;  // by a task
 };
 
 // A request's object in Lua.
@@ -182,6 +183,7 @@ class Connection final : public Session {
   };
 
   void ready(Request* r);
+  void refused(Refusal refusal);
   std::uint64_t taken();
   static int push_request(lua_State* L, void* self);
 

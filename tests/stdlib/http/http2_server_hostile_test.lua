@@ -1,6 +1,7 @@
 -- What a server of HTTP/2 answers to clients that mean it no good: frame by frame, word by word.
 local async, test = require "rille.async", require "support.test"
 local frames = require "stdlib.http.frames"
+local resident = require("stdlib.net.support").resident
 
 if not frames.are_spoken() then return end
 
@@ -295,6 +296,65 @@ test("a stream that depends on itself does no harm", function()
 end)
 
 -- ---- too much of it -----------------------------------------------------------------------------
+
+-- Leaves a connection with as many tasks as it may have, whose requests were all taken back: no
+-- further one is taken.
+local function busy_peer(options)
+  local calls, wait = 0, async.Event()
+  local port = start(function()
+    calls = calls + 1
+    wait:wait()
+    return "ok"
+  end, options)
+  local peer = frames.connect(port)
+  for first = 1, 399, 100 do
+    for id = first, first + 98, 2 do peer:get(id) end
+    while calls < (first + 99) / 2 do async.sleep(0) end
+    for id = first, first + 98, 2 do peer:reset(id) end
+  end
+  test.defer(function() wait:set() end)
+  return peer
+end
+
+test("what is taken back before a task has seen it leaves no memory behind", function()
+  local peer = busy_peer()
+  peer:get(401)
+  local body = frames.frame("DATA", 0, 0, ("x"):rep(16000))
+  local function waste(from, count)
+    for id = from, from + 2 * count - 2, 2 do
+      peer:post(id)
+      for _ = 1, 8 do peer:bytes(body:sub(1, 5) .. frames.be(id, 4) .. body:sub(10)) end
+      peer:reset(id)
+      -- The window is not larger than that; here all of it has been read.
+      if id % 10 == 1 then
+        test.eq(peer:send("PING", 0, 0, PING):wait_for("PING").payload, PING)
+      end
+    end
+  end
+  waste(403, 10)
+  local before = resident()
+  waste(423, 100)
+  local grown = resident() - before
+  assert(grown < 6000, ("%d KiB more"):format(grown))
+end)
+
+test("refusals that nobody hears of are bounded, as is their size", function()
+  local peer = busy_peer { access_log = function() end }
+  local id, answer = 401
+  repeat
+    peer:get(id, { [":path"] = "/" .. ("p"):rep(9000) })
+    answer = peer:answer(id)
+    id = id + 2
+  until not answer:find "^414 [^\n]*\n$" or id > 1500
+  test.matches(answer, CALM .. "$")
+end)
+
+test("pseudo-header fields count in the size of a header", function()
+  local port = start(nil, { max_header_bytes = 10000 })
+  local peer = frames.connect(port)
+  peer:get(1, { [":authority"] = ("a"):rep(15000) })
+  test.eq(peer:answer(1), "431 Request Header Fields Too Large: header too large\n")
+end)
 
 test("rapid resets are bounded, and cost no handlers", function()
   local calls = 0
