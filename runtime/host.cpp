@@ -155,14 +155,8 @@ void Runtime::Impl::collect() {
 
 Error Runtime::Impl::take_error(lua_State* l) {
   int top = lua_gettop(l);
-  // What describes it may run out of memory too.
-  auto describe = [](lua_State* s) {
-    push_main(s, "describe");
-    lua_pushvalue(s, 1);
-    lua_call(s, 1, 5);
-    return 5;
-  };
-  lua_pushcfunction(l, describe);
+  // There may be no memory for anything: what is pushed here exists, and the rest is protected.
+  lua_rawgeti(l, LUA_REGISTRYINDEX, describe_ref);
   lua_pushvalue(l, top);
   bool ok = lua_pcall(l, 1, 5, 0) == 0;
   Error error = ok ? error_at(l, top + 1) : Error("Error", "not enough memory");

@@ -138,6 +138,7 @@ struct Runtime::Impl {
   bool finished = false;
   bool closed = false;
   bool was_polled = false;
+  int describe_ref = LUA_NOREF;  // rille.core.main's function
   int exit_status = -1;
   int lost = 0;  // errors that nobody took
 };

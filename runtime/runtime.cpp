@@ -108,6 +108,8 @@ int connect_host(lua_State* L) {
   lua_pushlightuserdata(L, impl);
   lua_pushcclosure(L, task_ended, 1);
   lua_setfield(L, -2, "finished");
+  lua_getfield(L, -1, "describe");
+  impl->describe_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   if (impl->options.on_report) {
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_getfield(L, -1, "rille.core.report");
