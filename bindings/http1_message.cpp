@@ -201,9 +201,11 @@ const llhttp_settings_t Parser::kSettings = [] {
 Parser::Parser(llhttp_type_t type, const Limits& limits) : limits_(limits), type_(type) { next(); }
 
 void Parser::next() {
-  llhttp_init(&llhttp_, type_, &kSettings);
-  llhttp_.data = this;
-  head_.clear();
+  // Whoever keeps a connection mostly asks with the same bytes again: then what is known of them
+  // still holds.
+  repeats_ = type_ == HTTP_REQUEST && state_ == kComplete && !has_length_ && !chunked_ &&
+             !expects_continue_;
+  if (!repeats_) forget_head();
   if (body_.capacity() > 65536) {
     std::string().swap(body_);
   } else {
@@ -211,11 +213,20 @@ void Parser::next() {
   }
   if (!trailers_.empty()) trailers_.clear();
   body_limit_ = limits_.body_bytes;
-  received_ = framing_ = length_ = 0;
+  received_ = framing_ = 0;
+  state_ = kHead;
+  discard_ = false;
+}
+
+void Parser::forget_head() {
+  llhttp_init(&llhttp_, type_, &kSettings);
+  llhttp_.data = this;
+  head_.clear();
+  repeats_ = false;
+  length_ = 0;
   start_ = line_ = scanned_ = lines_ = 0;
   blank_lines_ = hosts_ = 0;
-  state_ = kHead;
-  chunked_ = has_length_ = expects_continue_ = http_1_0_ = head_request_ = discard_ = false;
+  chunked_ = has_length_ = expects_continue_ = http_1_0_ = head_request_ = false;
 }
 
 bool Parser::fail(int status, const char* fault) {
@@ -233,6 +244,14 @@ std::size_t Parser::feed(const char* data, std::size_t size) {
 }
 
 std::size_t Parser::feed_head(const char* data, std::size_t size) {
+  if (repeats_) {
+    if (size >= head_.size() && std::memcmp(data, head_.data(), head_.size()) == 0) {
+      repeats_ = false;
+      state_ = kComplete;
+      return head_.size();
+    }
+    forget_head();
+  }
   // Mostly the whole head comes at once and is looked at where it is.
   std::size_t before = head_.size();
   std::string_view text(data, size);

@@ -40,7 +40,7 @@ class Parser {
   void next();
 
   // Whether anything of the message has come, all of its head, all of it.
-  bool has_begun() const { return !head_.empty(); }
+  bool has_begun() const { return !head_.empty() && !repeats_; }
   bool has_head() const { return state_ == kBody || state_ == kComplete; }
   bool is_complete() const { return state_ == kComplete; }
 
@@ -77,6 +77,7 @@ class Parser {
   enum State : std::uint8_t { kHead, kBody, kComplete, kFailed };
 
   bool fail(int status, const char* fault);
+  void forget_head();
   std::size_t feed_head(const char* data, std::size_t size);
   std::size_t feed_body(const char* data, std::size_t size);
   bool scan(std::string_view text);
@@ -128,6 +129,7 @@ class Parser {
   bool head_request_ = false;
   bool no_body_ = false;
   bool discard_ = false;
+  bool repeats_ = false;  // nothing has come yet, and head_ is that of the message before
 };
 
 // The standard text of a status, "Unknown" for one that has none.

@@ -162,7 +162,7 @@ class Scheduler {
   void wake(Slot* k);         // parked -> ready
   void refuse(lua_State* L);  // pushes why waiting is impossible here
   static bool can_wait(lua_State* L, Slot* k) { return k && lua_isyieldable(L); }
-  rille_waiter* waiters = nullptr;  // all that are not completed
+  std::vector<rille_waiter*> waiters;  // all that are not completed
   std::shared_ptr<Mailbox> mailbox;
   std::shared_ptr<Pools> pools;
   Limits* limits = nullptr;  // told of each stretch of Lua
@@ -177,6 +177,7 @@ class Scheduler {
 
   int prepare_slowly(lua_State* L);
   void drain(lua_State* L);
+  void look_ahead() const;
   void step(lua_State* L, Slot* k);
   void resume(lua_State* L, Slot* k, int nargs);
   void attach(lua_State* L, Slot* k);
@@ -250,6 +251,12 @@ class Scheduler {
       head_ = (head_ + 1) & mask_;
       --count_;
       return v;
+    }
+    // The slot that comes so many places behind the next one; null if there is none.
+    Slot* ahead(uint32_t places) const {
+      if (places >= count_) return nullptr;
+      Item item = items_[(head_ + places) & mask_];
+      return item.is_batch() ? nullptr : item.slot();
     }
     void push(Item v) {
       if (count_ > mask_) grow();

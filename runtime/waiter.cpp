@@ -105,13 +105,14 @@ rille_waiter::~rille_waiter() {
 namespace rille {
 
 void forget(Scheduler* s, rille_waiter* w) {
-  if (w->prev) {
-    w->prev->next = w->next;
-  } else if (s->waiters == w) {
-    s->waiters = w->next;
-  }
-  if (w->next) w->next->prev = w->prev;
-  w->next = w->prev = nullptr;
+  uint32_t place = std::exchange(w->place, rille_waiter::kNowhere);
+  if (place == rille_waiter::kNowhere) return;
+  // Neighbours in a list would be touched for nothing: with many tasks, each is far from the last.
+  rille_waiter* last = s->waiters.back();
+  s->waiters.pop_back();
+  if (last == w) return;
+  s->waiters[place] = last;
+  last->place = place;
 }
 
 void abandon(rille_waiter* w) {
@@ -198,9 +199,8 @@ rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*
   w->wait = k->wait;
   note_made(w);
   w->mailbox = s->mailbox;
-  w->next = s->waiters;
-  if (w->next) w->next->prev = w;
-  s->waiters = w;
+  w->place = static_cast<uint32_t>(s->waiters.size());
+  s->waiters.push_back(w);
   s->count_attached(1);
   return w;
 }

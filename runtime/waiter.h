@@ -12,9 +12,9 @@ struct rille_waiter {
   int (*push)(lua_State*, void*) = nullptr;  // set by the completion
   void* push_data = nullptr;
   std::shared_ptr<rille::Mailbox> mailbox = nullptr;
-  rille_waiter* next = nullptr;  // in Scheduler::waiters while not completed
-  rille_waiter* prev = nullptr;
-  uint32_t wait = 0;  // the slot's, when it was prepared
+  static constexpr uint32_t kNowhere = UINT32_MAX;
+  uint32_t place = kNowhere;  // in Scheduler::waiters while not completed
+  uint32_t wait = 0;          // the slot's, when it was prepared
   bool parked = false;
   bool abandoned = false;
   bool counted = true;  // keeps the loop going

@@ -31,6 +31,47 @@ test("a request is answered, and the connection stays for the next one", functio
   end
 end)
 
+test("the same head again is the same request, whole or in pieces; another is another", function()
+  local port = serve(function(req)
+    return ("%s %s %s %s"):format(req.method, req.target, req.headers.x or "-", req:body())
+  end)
+  local peer = raw.connect(port)
+  local function body(bytes, no_body)
+    peer:send(bytes)
+    return peer:read_response(no_body):match "\r\n\r\n(.*)$"
+  end
+  local same = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+  for _ = 1, 3 do test.eq(body(same), "GET /a - ") end
+  test.eq(body("\r\n" .. same), "GET /a - ")
+  test.eq(body(same), "GET /a - ")
+  test.eq(body((same:gsub("\r\n$", "X: 1\r\n\r\n"))), "GET /a 1 ")
+  test.eq(body(same), "GET /a - ")
+  for c in same:gmatch "." do peer:send(c) end
+  test.eq(body "", "GET /a - ")
+  peer:send(same:sub(1, 9))
+  async.sleep(0.01)
+  test.eq(body(same:sub(10)), "GET /a - ")
+  local post = "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"
+  for _, text in ipairs { "xy", "zz" } do test.eq(body(post .. text), "POST /p - " .. text) end
+  local head = "HEAD /a HTTP/1.1\r\nHost: a\r\n\r\n"
+  for _ = 1, 2 do test.eq(body(head, true), "") end
+  test.eq(body(same .. same), "GET /a - ")
+  test.eq(body(same), "GET /a - ")
+  test.eq(body "", "GET /a - ")
+  peer:send(same .. "GET /a HTTP/1.1\r\nHost : a\r\n\r\n")
+  test.eq(peer:read_response():match "^HTTP/1.1 (%d+)", "200")
+  test.eq(peer:read_response():match "^HTTP/1.1 (%d+)", "400")
+end)
+
+test("HTTP/1.0 asks to keep its connection with each head anew", function()
+  local peer = raw.connect(serve(hello))
+  local keep = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+  for _ = 1, 3 do
+    test.matches(peer:send(keep):read_response(), "Connection: keep%-alive\r\n")
+  end
+  test.matches(peer:send("GET / HTTP/1.0\r\n\r\n"):read_response(), "Connection: close\r\n")
+end)
+
 test("the response has a Date, in the form that RFC 9110 wants", function()
   local peer = raw.connect(serve(hello)):send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
   test.matches(peer:read_until "\r\n\r\n",
