@@ -21,8 +21,8 @@ constexpr std::size_t kPiece = 16 << 20;
 
 class ReadFile : public Job {
  public:
-  ReadFile(std::string path, bool lines, std::shared_ptr<Shared> shared)
-      : Job(std::move(path)), lines_(lines), data_(shared->take_buffer()) {
+  ReadFile(std::string path, bool lines, std::size_t most, std::shared_ptr<Shared> shared)
+      : Job(std::move(path)), lines_(lines), most_(most), data_(shared->take_buffer()) {
     shared_ = std::move(shared);
   }
   ~ReadFile() override {
@@ -42,6 +42,7 @@ class ReadFile : public Job {
       if (fd < 0) return fail("open", -fd);
       fd_ = fd;
       if (S_ISREG(st.st_mode) && st.st_size > 0) expected_ = static_cast<std::size_t>(st.st_size);
+      if (expected_ > most_) return fail("read", ENOMEM);
       // A byte more than there should be tells the end without another call.
       if (!data_.reserve(std::min(expected_ + 1, kMostBytes))) return fail("read", ENOMEM);
       if (S_ISFIFO(st.st_mode) && is_silent(fd_)) return block(fd_, Step::kReadable);
@@ -51,6 +52,7 @@ class ReadFile : public Job {
       std::size_t free = data_.capacity() - data_.size();
       if (free == 0) {
         if (data_.size() >= kMostBytes) return fail("read", EFBIG);
+        if (data_.size() >= most_) return fail("read", ENOMEM);
         constexpr std::size_t kLeast = 16384;
         std::size_t more = std::max(kLeast, data_.capacity());
         if (!data_.reserve(std::min(data_.capacity() + more, kMostBytes))) {
@@ -93,6 +95,7 @@ class ReadFile : public Job {
   }
 
   bool lines_;
+  std::size_t most_;  // the script's memory
   int fd_ = -1;
   std::size_t expected_ = 0;
   Buffer data_;
@@ -313,16 +316,23 @@ class CopyFile : public Job {
   friend int rille::fs::copy_file(lua_State* L);
 };
 
+std::size_t most_bytes(lua_State* L) {
+  std::size_t limit = memory_limit_of(L);
+  return limit > 0 ? limit : kMostBytes;
+}
+
 }  // namespace
 
 // read_file(path) -> err, string
 int read_file(lua_State* L) {
-  return Job::run(L, std::make_unique<ReadFile>(to_string(L, 1), false, Shared::of(L)));
+  return Job::run(L,
+                  std::make_unique<ReadFile>(to_string(L, 1), false, most_bytes(L), Shared::of(L)));
 }
 
 // read_lines(path) -> err, list
 int read_lines(lua_State* L) {
-  return Job::run(L, std::make_unique<ReadFile>(to_string(L, 1), true, Shared::of(L)));
+  return Job::run(L,
+                  std::make_unique<ReadFile>(to_string(L, 1), true, most_bytes(L), Shared::of(L)));
 }
 
 // write_file(path, data, mode, append, atomic) -> err

@@ -374,7 +374,7 @@ void add_folder(lua_State* L, const std::string& path) {
 std::shared_ptr<Task::State> Runtime::Impl::start_file(bool is_main, const std::string& path,
                                                        const std::vector<std::string>& args) {
   return start(is_main, [&](lua_State* l) {
-    load(this, l, luaL_loadfile(l, path == "-" ? nullptr : path.c_str()));
+    load(this, l, luaL_loadfilex(l, path == "-" ? nullptr : path.c_str(), limits.load_mode()));
     add_folder(l, path);
     push_script_arguments(l, args);
   });
@@ -383,7 +383,9 @@ std::shared_ptr<Task::State> Runtime::Impl::start_file(bool is_main, const std::
 std::shared_ptr<Task::State> Runtime::Impl::start_string(bool is_main, std::string_view code,
                                                          std::string_view name) {
   return start(is_main, [&](lua_State* l) {
-    load(this, l, luaL_loadbuffer(l, code.data(), code.size(), std::string(name).c_str()));
+    load(this, l,
+         luaL_loadbufferx(l, code.data(), code.size(), std::string(name).c_str(),
+                          limits.load_mode()));
     push_script_arguments(l, {});
   });
 }
@@ -604,7 +606,23 @@ void Runtime::post(std::function<void()> fn) {
   post_letter(impl_->home->mailbox, std::move(fn), false);
 }
 
-void Runtime::interrupt(std::string_view reason) { impl_->limits.interrupt(reason); }
+void Runtime::interrupt(std::string_view reason) {
+  if (!impl_->limits.interrupt(reason)) impl_->cancel_soon(std::string(reason));
+}
+
+// What waits is cancelled.
+void Runtime::Impl::cancel_soon(std::string reason) {
+  auto cancel = [here = weak_from_this(), reason = std::move(reason)] {
+    std::shared_ptr<Impl> impl = here.lock();
+    if (!impl || impl->closed) return;
+    impl->protect([&](lua_State* l) {
+      push_main(l, "cancel");
+      lua_pushlstring(l, reason.data(), reason.size());
+      lua_call(l, 1, 0);
+    });
+  };
+  post_letter(home->mailbox, std::move(cancel), false);
+}
 
 // ---- the end -----------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ struct ValueAccess {
 
 class Inside;
 
-struct Runtime::Impl {
+struct Runtime::Impl : std::enable_shared_from_this<Runtime::Impl> {
   explicit Impl(Options options);
   ~Impl();
 
@@ -108,6 +108,7 @@ struct Runtime::Impl {
   void count_lost(bool everything);
   std::shared_ptr<Task::State> start_file(bool is_main, const std::string& path,
                                           const std::vector<std::string>& args);
+  void cancel_soon(std::string reason);
   std::shared_ptr<Task::State> start_string(bool is_main, std::string_view code,
                                             std::string_view name);
   void push_script_arguments(lua_State* l, const std::vector<std::string>& own);
@@ -189,6 +190,7 @@ void Runtime::Impl::protect(F&& f) {
     std::exception_ptr thrown;
   } frame{&f, nullptr};
   lua_State* l = state();
+  Limits::Stretch stretch(scheduler->limits);
   int status = lua_cpcall(
       l,
       [](lua_State* s) {

@@ -139,6 +139,7 @@ CommandLine parse(int argc, char** argv) {
                "SECONDS");
   int position = script_position(argc, argv);
   CommandLine line;
+  line.options.interruptible = false;  // signals end the program
   try {
     auto parsed = spec.parse(position, argv);
     if (parsed.count("help")) {

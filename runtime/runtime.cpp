@@ -165,7 +165,7 @@ void keep_libraries(lua_State* L) {
 }
 
 int set_debug(lua_State* L) {
-  lua_getglobal(L, "require");
+  lua_getfield(L, LUA_REGISTRYINDEX, "rille.require");
   lua_pushliteral(L, "rille.async");
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "set_debug");
@@ -223,7 +223,7 @@ Runtime::Impl::Impl(Options given)
   home = std::make_shared<Home>();
   install_reporter(L, &reporter);
   scheduler = std::make_unique<Scheduler>(L, loop);
-  scheduler->limits = &limits;
+  if (limits.is_needed()) scheduler->limits = &limits;
   home->mailbox = scheduler->mailbox;
   home->impl = this;
   if (options.loop) {

@@ -81,7 +81,7 @@ bool Scheduler::run() {
 }
 
 void Scheduler::drain_once() {
-  limits->begin_slice();
+  if (limits) limits->begin_slice();
   lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
   if (lua_pcall(L_, 0, 0, 0) != 0) {
     // Only running out of memory between two tasks gets here.
@@ -91,7 +91,7 @@ void Scheduler::drain_once() {
     lua_settop(L_, 0);
     lua_gc(L_, LUA_GCCOLLECT, 0);
   }
-  limits->end_slice();
+  if (limits) limits->end_slice();
 }
 
 bool Scheduler::run_all() {
@@ -295,12 +295,16 @@ void Scheduler::set_current(lua_State* L, Slot* k) {
   lua_rawseti(L, upvalue(kStateUpvalue), kCurrent);
 }
 
+int Scheduler::call(lua_State* L, int nargs, int nresults, bool is_scripts) {
+  return limits ? limits->call(L, nargs, nresults, is_scripts) : lua_pcall(L, nargs, nresults, 0);
+}
+
 // Calls a hook with the `nargs` values on top of the stack; leaves one result, or nothing and
 // returns false if the hook itself failed.
 bool Scheduler::call_hook(lua_State* L, Hook hook, int nargs) {
   lua_rawgeti(L, upvalue(kHooksUpvalue), hook);
   lua_insert(L, -1 - nargs);
-  if (lua_pcall(L, nargs, 1, 0) == 0) return true;
+  if (call(L, nargs, 1, hook == kCall) == 0) return true;
   const char* text = lua_tostring(L, -1);
   report_text(L, std::string("error in the runtime: ") + (text ? text : "no text"));
   lua_pop(L, 1);
@@ -432,7 +436,7 @@ void Scheduler::resume(lua_State* L, Slot* k, int nargs) {
   set_current(L, k);
   step_start_ = debug_ ? now() : 0;
   lua_State* co = k->co;
-  int status = lua_resume(co, nargs);
+  int status = limits ? limits->resume(co, nargs) : lua_resume(co, nargs);
   if (debug_ && now() - step_start_ > slow_limit_) {
     lua_rawgeti(L, upvalue(kTasksUpvalue), static_cast<int>(k->index));
     lua_pushnumber(L, now() - step_start_);
@@ -484,6 +488,15 @@ int Scheduler::prepare_slowly(lua_State* L) {
   if (!can_wait(L, k)) {
     refuse(L);
     return 1;
+  }
+  // A ceiling of memory does not hold while a task is started, so that many who only wait could
+  // go over it.
+  if (Memory* memory = limits ? limits->memory() : nullptr; memory && memory->is_over()) {
+    limits->collect(L);
+    if (memory->is_over()) {
+      lua_pushliteral(L, "not enough memory");
+      return 1;
+    }
   }
   if (probe_) {
     // Not by upvalues: the running C function may be a module's.
@@ -537,7 +550,7 @@ int Scheduler::deliver(lua_State* L, Slot* k) {
   int top = lua_gettop(L);
   lua_pushvalue(L, upvalue(kPushUpvalue));
   lua_pushlightuserdata(L, w.get());
-  lua_pcall(L, 1, LUA_MULTRET, 0);  // what is raised is an error like one that is returned
+  call(L, 1, LUA_MULTRET, true);  // what is raised is an error like one that is returned
   int n = lua_gettop(L) - top;
   lua_checkstack(k->co, n);
   lua_xmove(L, k->co, n);
@@ -704,6 +717,7 @@ void Scheduler::fire_timers() {
 // ---- the end -----------------------------------------------------------------------------------
 
 void Scheduler::close() {
+  if (limits) limits->detach();
   closing_ = true;
   deliver_letters(this);
   for (uint32_t i = 1; i < slots_.size(); ++i) detach(slot(i));

@@ -144,7 +144,7 @@ class Scheduler {
   // 0, or the number of values to return at once.
   int prepare_wait(lua_State* L) {
     Slot* k = current_;
-    if (!can_wait(L, k) || probe_ || (k->flags & Slot::kPending)) return prepare_slowly(L);
+    if (!can_wait(L, k) || slow_waits_ || (k->flags & Slot::kPending)) return prepare_slowly(L);
     next_wait(k);
     return 0;
   }
@@ -165,7 +165,7 @@ class Scheduler {
   std::vector<rille_waiter*> waiters;  // all that are not completed
   std::shared_ptr<Mailbox> mailbox;
   std::shared_ptr<Pools> pools;
-  Limits* limits = nullptr;  // told of each stretch of Lua
+  Limits* limits = nullptr;  // null where there are none to keep
 
  private:
   friend struct TaskLib;
@@ -185,6 +185,7 @@ class Scheduler {
   void drop_thread(lua_State* L, int32_t thread);
   void release(lua_State* L, Slot* k);
   void set_current(lua_State* L, Slot* k);
+  int call(lua_State* L, int nargs, int nresults, bool is_scripts);
   bool call_hook(lua_State* L, Hook hook, int nargs);
   int deliver(lua_State* L, Slot* k);
 
@@ -311,6 +312,7 @@ class Scheduler {
   uv_idle_t* idle_handle_ = nullptr;
   bool debug_ = false;
   bool probe_ = false;
+  bool slow_waits_ = false;  // there is something to look at before each
   double slow_limit_ = 0.1;
   double step_start_ = 0;  // debug mode: when the running step began
 };

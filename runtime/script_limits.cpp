@@ -1,25 +1,245 @@
 #include "script_limits.h"
 
-#include <rille/access.hpp>
+#include <luajit.h>
+#include <signal.h>
+#include <uv.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <rille/access.hpp>
+#include <rille/builtin.hpp>
+#include <utility>
+
+#include "error.h"
 #include "permissions.h"
 #include "sandbox.h"
+#include "scheduler.h"
 
 namespace rille {
 
-Limits::Limits(const Options& options) : options_(options) {
+namespace {
+
+// What clean-up may take once a turn was stopped, before nothing more can run in it.
+constexpr uint64_t kGrace = 20'000'000;
+// While a turn that was stopped goes on.
+constexpr std::chrono::milliseconds kAgain(5);
+
+uint64_t nanoseconds(double seconds) {
+  if (!(seconds > 0)) return 0;
+  return static_cast<uint64_t>(std::clamp(seconds * 1e9, 1e6, 1e18));
+}
+
+}  // namespace
+
+Limits::Limits(const Options& options)
+    : options_(options),
+      memory_(options.memory_limit ? std::make_unique<Memory>(options.memory_limit) : nullptr),
+      is_interruptible_(options.interruptible || options.slice_limit > 0),
+      slice_(nanoseconds(options.slice_limit)) {
   if (!options.permissions.everything()) access_ = std::make_shared<Grants>(options.permissions);
 }
 
-Limits::~Limits() = default;
+Limits::~Limits() {
+  detach();
+  if (watcher_.joinable()) watcher_.join();
+}
 
-lua_State* Limits::new_state() { return luaL_newstate(); }
+lua_State* Limits::new_state() {
+  L_ = memory_ ? lua_newstate(Memory::allocate, memory_.get()) : luaL_newstate();
+  if (!L_) return nullptr;
+  if (memory_) memory_->attach(L_, on_hook);
+  if (is_interruptible_) stopper_.prepare(L_, slice_ > 0);
+  return L_;
+}
 
 void Limits::install(lua_State* L) {
   if (access_) Access::install(L, access_.get());
-  if (access_ || !options_.modules.empty()) install_sandbox(L, options_);
+  if (is_sandbox()) install_sandbox(L, options_);
+  constexpr int kHurried = 1000;  // what a step of the collector does, in percent
+  if (memory_) {
+    lua_gc(L, LUA_GCSETSTEPMUL, kHurried);
+    // Compiled code that runs out of memory may end the process: LuaJIT raises the error in a frame
+    // that it did not bring up to date.
+    luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+  }
+  if (slice_ > 0) {
+    std::lock_guard lock(mutex_);
+    start_watching();
+  }
 }
 
-void Limits::interrupt(std::string_view) {}
+void Limits::detach() {
+  std::lock_guard lock(mutex_);
+  if (fired_ && L_) stopper_.stop_calling(L_);
+  fired_ = false;
+  L_ = nullptr;
+  is_closing_ = true;
+  wake_.notify_all();
+}
+
+// ---- turns -------------------------------------------------------------------------------------
+
+void Limits::begin_slice() {
+  if (!is_interruptible_ || depth_++ > 0) return;
+  turn_.fetch_add(1, std::memory_order_relaxed);
+  since_.store(uv_hrtime(), std::memory_order_relaxed);
+  if (is_dormant_.load(std::memory_order_relaxed)) {
+    std::lock_guard lock(mutex_);
+    wake_.notify_all();
+  }
+}
+
+void Limits::end_slice() {
+  if (!is_interruptible_ || --depth_ > 0) return;
+  since_.store(0);
+  if (fired_) settle(L_);
+}
+
+int Limits::resume(lua_State* co, int nargs) {
+  if (co == condemned_) {
+    std::lock_guard lock(mutex_);
+    fire(condemned_reason_, true);
+  }
+  int status;
+  {
+    Memory::Enforced enforced(memory_.get());
+    status = lua_resume(co, nargs);
+  }
+  if (fired_.load(std::memory_order_relaxed) && settle(co) && status == LUA_YIELD) {
+    // It has caught that, and waits.
+    condemned_ = co;
+    condemned_reason_ = reason_;
+  }
+  if (co == condemned_ && status != LUA_YIELD) condemned_ = nullptr;
+  if (memory_ && memory_->take_failure()) collect(co);
+  return status;
+}
+
+int Limits::call(lua_State* L, int nargs, int nresults, bool is_scripts) {
+  int status;
+  {
+    Memory::Enforced enforced(is_scripts ? memory_.get() : nullptr);
+    status = lua_pcall(L, nargs, nresults, 0);
+  }
+  if (fired_.load(std::memory_order_relaxed)) settle(L);
+  if (memory_ && memory_->take_failure()) collect(L);
+  return status;
+}
+
+void Limits::collect(lua_State* L) {
+  uint64_t begin = uv_hrtime();
+  if (begin < may_collect_) return;
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  uint64_t end = uv_hrtime();
+  may_collect_ = end + (end - begin);
+}
+
+// The turn that was to be stopped is over, and the next one begins. True if it was interrupted.
+bool Limits::settle(lua_State* L) {
+  std::lock_guard lock(mutex_);
+  if (!L_) return false;
+  fired_ = false;
+  raised_ = 0;
+  stopper_.stop_calling(L);
+  turn_.fetch_add(1, std::memory_order_relaxed);
+  if (since_ != 0) since_ = uv_hrtime();
+  return std::exchange(is_interrupted_, false);
+}
+
+// ---- stopping ----------------------------------------------------------------------------------
+
+// REQUIRES: the lock.
+void Limits::fire(std::string reason, bool interrupts) {
+  if (!fired_) reason_ = std::move(reason);
+  is_interrupted_ |= interrupts;
+  fired_turn_ = turn_;
+  fired_ = true;
+  stopper_.call_soon(L_, on_hook);
+}
+
+bool Limits::interrupt(std::string_view reason) {
+  std::lock_guard lock(mutex_);
+  if (!L_ || since_ == 0) return false;
+  fire(std::string(reason), true);
+  start_watching();
+  wake_.notify_all();
+  return true;
+}
+
+void Limits::start_watching() {
+  if (is_watching_) return;
+  is_watching_ = true;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  watcher_ = std::thread([this] { watch(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+// On a thread of its own: looks whether a turn lasts too long, and stops it again and again until
+// it ends.
+void Limits::watch() {
+  std::unique_lock lock(mutex_);
+  uint64_t idle = 0;
+  while (!is_closing_) {
+    uint64_t since = since_;
+    uint64_t now = uv_hrtime();
+    if (fired_) {
+      if (since != 0) fire({}, false);
+      wake_.wait_for(lock, kAgain);
+      idle = 0;
+    } else if (slice_ > 0 && since != 0) {
+      uint64_t end = since + slice_;
+      idle = 0;
+      if (now < end) {
+        wake_.wait_for(lock, std::chrono::nanoseconds(std::min(end - now, slice_)));
+      } else {
+        char text[96];
+        std::snprintf(text, sizeof text, "the script held the loop up for more than %g s",
+                      options_.slice_limit);
+        fire(text, false);
+      }
+    } else if (slice_ > 0 && ++idle < 16) {
+      // Nothing runs at this moment. To be woken costs the loop more than to be looked at.
+      wake_.wait_for(lock, std::chrono::nanoseconds(slice_ / 4));
+    } else {
+      is_dormant_ = true;
+      if (since_ == 0 || slice_ == 0) wake_.wait(lock);
+      is_dormant_ = false;
+      idle = 0;
+    }
+  }
+}
+
+// On the thread that runs Lua. What is raised once can be caught, and clean-up has a moment; after
+// that it is raised at each instruction, so that no loop goes on by catching it.
+void Limits::on_hook(lua_State* L, lua_Debug*) {
+  Limits* self = Scheduler::of(L)->limits;
+  if (self->memory_ && self->memory_->take_failure()) {
+    if (!self->fired_) self->stopper_.stop_calling(L);
+    self->collect(L);
+  }
+  if (!self->fired_ || self->fired_turn_ != self->turn_) {
+    self->stopper_.stop_calling(L);
+    return;
+  }
+  uint64_t now = uv_hrtime();
+  constexpr int kPause = 10000;
+  if (self->raised_ == 0) {
+    self->raised_ = now;
+    self->stopper_.call_later(L, on_hook, kPause);
+  } else if (now < self->raised_ + kGrace) {
+    self->stopper_.call_later(L, on_hook, kPause);
+    return;
+  }
+  push_error(L, "InterruptedError", self->reason_.c_str());
+  lua_error(L);
+}
+
+std::size_t memory_limit_of(lua_State* L) {
+  Limits* limits = Scheduler::of(L)->limits;
+  return limits ? limits->options().memory_limit : 0;
+}
 
 }  // namespace rille

@@ -1,10 +1,19 @@
 // What a runtime's script may use: memory, time, modules, and what lies outside of the interpreter.
 #pragma once
 
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
 #include <lua.hpp>
 #include <memory>
+#include <mutex>
 #include <rille/rille.hpp>
+#include <string>
 #include <string_view>
+#include <thread>
+
+#include "memory.h"
+#include "stopper.h"
 
 namespace rille {
 
@@ -18,7 +27,6 @@ class Limits {
   Limits(const Limits&) = delete;
   Limits& operator=(const Limits&) = delete;
 
-  // What this runtime was made with, for runtimes that it makes.
   const Options& options() const { return options_; }
 
   // Makes the Lua state, with an allocator that keeps Options::memory_limit. Null without memory.
@@ -28,17 +36,87 @@ class Limits {
   // Called in a protected call.
   void install(lua_State* L);
 
-  // Around everything that runs Lua on the loop's thread, from one poll of the loop to the next:
-  // the time in between is what Options::slice_limit is about.
-  void begin_slice() {}
-  void end_slice() {}
+  // What may be loaded: "t", text, or null, anything.
+  const char* load_mode() const { return is_sandbox() ? "t" : nullptr; }
 
-  // Stops what runs, or what runs next. Any thread.
-  void interrupt(std::string_view reason);
+  // True if the scheduler has to run Lua by way of `resume` and `call`.
+  bool is_needed() const { return memory_ || is_interruptible_; }
+
+  // Around everything that runs Lua on the loop's thread, from one poll of the loop to the next.
+  void begin_slice();
+  void end_slice();
+
+  // Both, for what the host calls. `limits` may be null.
+  class Stretch {
+   public:
+    explicit Stretch(Limits* limits) : limits_(limits) {
+      if (limits) limits->begin_slice();
+    }
+    Stretch(const Stretch&) = delete;
+    Stretch& operator=(const Stretch&) = delete;
+    ~Stretch() {
+      if (limits_) limits_->end_slice();
+    }
+
+   private:
+    Limits* limits_;
+  };
+
+  // lua_resume and lua_pcall. Under the ceiling stands what is the script's, and not what reports
+  // its errors and ends its tasks.
+  int resume(lua_State* co, int nargs);
+  int call(lua_State* L, int nargs, int nresults, bool is_scripts);
+
+  // For what a script is asked while an error is reported, when it may have used up all.
+  static constexpr std::size_t kReserve = 256 << 10;
+
+  // Collects garbage because memory is short, unless that was just tried.
+  void collect(lua_State* L);
+
+  // Null without a ceiling.
+  Memory* memory() { return memory_.get(); }
+
+  // Stops what runs now, and says whether anything did. Any thread.
+  bool interrupt(std::string_view reason);
+
+  // The state is about to be closed.
+  void detach();
 
  private:
+  bool is_sandbox() const { return access_ || !options_.modules.empty(); }
+  void start_watching();
+  void watch();
+  void fire(std::string reason, bool interrupts);
+  bool settle(lua_State* L);
+  static void on_hook(lua_State* L, lua_Debug*);
+
   const Options options_;
   std::shared_ptr<Access> access_;  // null where everything is granted
+  std::unique_ptr<Memory> memory_;
+  lua_State* condemned_ = nullptr;  // a task that was interrupted is, in each turn until it ends
+  std::string condemned_reason_;
+  uint64_t may_collect_ = 0;  // from this time on
+  const bool is_interruptible_;
+  const uint64_t slice_;  // nanoseconds that Lua may hold the loop; 0: any
+
+  // What is stopped is a turn: a stretch of Lua without a wait.
+  std::atomic<uint64_t> turn_{0};   // its number
+  std::atomic<uint64_t> since_{0};  // when it began, in nanoseconds; 0: no Lua runs
+  std::atomic<bool> fired_{false};  // a turn is to be stopped
+  uint64_t raised_ = 0;             // when that was first raised in the turn; 0: not yet
+
+  std::mutex mutex_;  // for what follows, and for firing
+  lua_State* L_ = nullptr;
+  Stopper stopper_;
+  uint64_t fired_turn_ = 0;
+  std::string reason_;
+  bool is_interrupted_ = false;  // and not only late
+  int depth_ = 0;                // of begin_slice
+  std::condition_variable wake_;
+  std::atomic<bool> is_dormant_{false};  // the watching thread waits for a turn to begin
+  bool is_watching_ = false;
+  bool is_closing_ = false;
+  std::thread watcher_;
 };
 
 }  // namespace rille

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "scheduler.h"
+#include "script_limits.h"
 #include "upvalues.h"
 #include "waiter.h"
 
@@ -40,6 +41,7 @@ struct TaskLib {
     Scheduler* s = self(L);
     constexpr int kDeepest = 100;  // each level nests C frames
     if (s->depth_ >= kDeepest) return 0;
+    check_memory(L, s);
     Slot* k = new_slot(L, s, 1);
     k->state = Slot::kFresh;
     s->attach(L, k);
@@ -79,6 +81,7 @@ struct TaskLib {
   // call(handle [, when]) -> index: schedules hooks.call(handle), soon or at a time.
   static int call(lua_State* L) {
     Scheduler* s = self(L);
+    check_memory(L, s);
     Slot* k = new_slot(L, s, 1);
     k->state = Slot::kCallback;
     if (lua_isnoneornil(L, 2)) {
@@ -209,6 +212,7 @@ struct TaskLib {
   }
 
   static int wait_list(lua_State* L) {
+    check_memory(L, self(L));
     new (lua_newuserdata(L, sizeof(WaitList))) WaitList;
     return 1;
   }
@@ -372,6 +376,7 @@ struct TaskLib {
     Scheduler* s = self(L);
     Slot* k = s->current_;
     if (!k) return 0;
+    check_memory(L, s);
     // What follows in Lua, up to the protected call, must not run out of stack.
     luaL_checkstack(L, 60, "stack overflow");
     Scope* scope = s->scopes_.take();
@@ -588,6 +593,7 @@ struct TaskLib {
   static int probe(lua_State* L) {
     Scheduler* s = self(L);
     s->probe_ = lua_toboolean(L, 1);
+    s->slow_waits_ = s->probe_ || (s->limits && s->limits->memory());
     s->waits_ = 0;
     return 0;
   }
@@ -702,6 +708,40 @@ struct TaskLib {
     for (int i = 0; i < kUpvalues; ++i) lua_pushvalue(L, state + i);
     lua_pushcclosure(L, f, kUpvalues);
   }
+
+  // A function that must not run out of memory half-way: with a ceiling, it lifts that while it
+  // runs. What it takes is little.
+  static int lifted(lua_State* L) {
+    Memory* memory = self(L)->limits->memory();
+    auto f = reinterpret_cast<lua_CFunction>(lua_touserdata(L, lua_upvalueindex(kUpvalues + 1)));
+    Memory::Lifted lifted(memory);
+    return f(L);
+  }
+
+  static void push_function(lua_State* L, Scheduler* s, lua_CFunction f, int state) {
+    if (!s->limits || !s->limits->memory()) {
+      push_closure(L, f, state);
+      return;
+    }
+    for (int i = 0; i < kUpvalues; ++i) lua_pushvalue(L, state + i);
+    lua_pushlightuserdata(L, reinterpret_cast<void*>(f));
+    lua_pushcclosure(L, lifted, kUpvalues + 1);
+  }
+
+  // restrained(fn, ...) -> its results: with a ceiling, one for what a script is asked by those for
+  // whom there is none.
+  static int restrained(lua_State* L) {
+    Memory::Enforced enforced(self(L)->limits->memory(), Limits::kReserve);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+  }
+
+  // For functions of which a script may keep what they make.
+  static void check_memory(lua_State* L, Scheduler* s) {
+    if (s->limits && s->limits->memory() && s->limits->memory()->is_over()) {
+      luaL_error(L, "not enough memory");
+    }
+  }
 };
 
 // Names the C function that stands between a waiting function and its task.
@@ -800,6 +840,7 @@ void Scheduler::open(lua_State* L) {
       {"site", TaskLib::site},
       {nullptr, nullptr},
   };
+  slow_waits_ = limits && limits->memory();
   lua_newtable(L);
   int lib = lua_gettop(L);
   int state = lib + 1;
@@ -812,11 +853,15 @@ void Scheduler::open(lua_State* L) {
   lua_newtable(L);
   int transparent = lua_gettop(L);
   for (const luaL_Reg* r = kFunctions; r->name; ++r) {
-    TaskLib::push_closure(L, r->func, state);
+    TaskLib::push_function(L, this, r->func, state);
     lua_pushvalue(L, -1);
     lua_pushboolean(L, 1);
     lua_rawset(L, transparent);
     lua_setfield(L, lib, r->name);
+  }
+  if (limits && limits->memory()) {
+    TaskLib::push_closure(L, TaskLib::restrained, state);
+    lua_setfield(L, lib, "restrained");
   }
   lua_pushvalue(L, transparent);
   lua_setfield(L, LUA_REGISTRYINDEX, "rille.transparent");

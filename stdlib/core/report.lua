@@ -10,8 +10,12 @@ local M = { lost = 0, handler = nil }
 local tostring = tostring
 local pcall = require("rille.core.protect").pcall
 
+-- Calls what the script has to say in a report; where memory has a ceiling, under one.
+local restrained = core.restrained
+local ask = restrained and function(...) return pcall(restrained, ...) end or pcall
+
 local function text_of(value)
-  local ok, text = pcall(tostring, value)
+  local ok, text = ask(tostring, value)
   return ok and text or "(an error that cannot be shown)"
 end
 M.text_of = text_of
@@ -61,7 +65,7 @@ end
 --- Sends a report to the exception handler, or to stderr. True if a handler took it.
 function M.report(report)
   if M.handler then
-    local ok, e = pcall(M.handler, report)
+    local ok, e = ask(M.handler, report)
     if ok then return true end
     default(report)
     default { message = "error in the exception handler", error = e }

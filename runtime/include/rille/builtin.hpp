@@ -4,6 +4,7 @@
 
 #include <rille/module.h>
 
+#include <cstddef>
 #include <lua.hpp>
 #include <string>
 
@@ -27,6 +28,9 @@ struct BuiltinModule {
 };
 
 extern const BuiltinModule kBuiltinModules[];
+
+// What strings and buffers of this runtime may take in all; 0: anything.
+std::size_t memory_limit_of(lua_State* L);
 
 // ---- threads -----------------------------------------------------------------------------------
 

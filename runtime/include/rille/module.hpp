@@ -154,9 +154,12 @@ template <class T>
 struct Class {
   template <class... Args>
   static T* push(lua_State* L, Args&&... args) {
+    // Whatever may run out of memory comes first: an object without its metatable would never be
+    // destroyed.
+    luaL_getmetatable(L, T::kName);
     void* memory = lua_newuserdata(L, sizeof(T));
     T* object = new (memory) T(std::forward<Args>(args)...);
-    luaL_getmetatable(L, T::kName);
+    lua_insert(L, -2);
     lua_setmetatable(L, -2);
     return object;
   }

@@ -82,9 +82,10 @@ struct RILLE_API Options {
   uv_loop_t* loop = nullptr;
   std::vector<std::string> args;  // rille.args, and what scripts get as `...`
   bool debug = false;
-  std::size_t memory_limit = 0;                  // bytes of the interpreter; 0: none
-  double slice_limit = 0;                        // seconds that Lua may hold the loop; 0: none
-  std::vector<std::string> modules;              // may be required; empty: all
+  std::size_t memory_limit = 0;      // bytes of the interpreter; 0: none
+  double slice_limit = 0;            // seconds that Lua may hold the loop; 0: none
+  bool interruptible = true;         // `interrupt` stops compiled loops too; false: a little faster
+  std::vector<std::string> modules;  // may be required; empty: all
   Permissions permissions = Permissions::all();  // what scripts may reach
   // What would go to stderr; empty: it does. Called on the loop's thread, and on those of workers
   // that scripts make, one call at a time.

@@ -1,0 +1,53 @@
+#include "memory.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace rille {
+
+void* Memory::allocate(void* self, void* old, std::size_t old_size, std::size_t size) {
+  auto* memory = static_cast<Memory*>(self);
+  if (size == 0) {
+    std::free(old);
+    memory->used_ -= old_size;
+    if (memory->used_ + memory->limit_ / 16 < memory->pressed_at_) memory->relax();
+    return nullptr;
+  }
+  if (size > old_size && memory->refuses(size - old_size)) return nullptr;
+  void* block = std::realloc(old, size);
+  if (!block) return nullptr;
+  memory->used_ = memory->used_ - old_size + size;
+  if (memory->used_ > memory->trigger_) memory->press();
+  return block;
+}
+
+bool Memory::refuses(std::size_t more) {
+  if (enforced_ == kNone) return false;
+  // Whoever catches the error needs a little, before the collector has been at work.
+  constexpr std::size_t kSlack = 128 << 10;
+  if (used_ < limit_ / 16 * 15) slack_ = 0;
+  bool refused = used_ + more > enforced_ + slack_;
+  if (countdown_ > 0 && --countdown_ == 0) refused = has_failed_on_purpose_ = true;
+  if (refused && !failed_ && L_) lua_sethook(L_, hook_, LUA_MASKCOUNT, 1);
+  if (refused) slack_ = kSlack;
+  failed_ |= refused;
+  return refused;
+}
+
+// LuaJIT collects when the heap has doubled, and does not when an allocation fails. So that garbage
+// does not make a script fail, a cycle begins early where memory becomes short. This only sets the
+// collector's threshold: the work is done at its next step.
+void Memory::press() {
+  constexpr std::size_t kLeast = 64 << 10;
+  pressed_at_ = used_;
+  trigger_ = used_ + std::max(kLeast, used_ < limit_ ? (limit_ - used_) / 2 : kLeast);
+  if (L_) lua_gc(L_, LUA_GCRESTART, 0);
+}
+
+// Much was freed since.
+void Memory::relax() {
+  pressed_at_ = used_;
+  trigger_ = std::max(base_, used_ < limit_ ? used_ + (limit_ - used_) / 2 : used_);
+}
+
+}  // namespace rille
