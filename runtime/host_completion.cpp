@@ -9,7 +9,7 @@
 
 namespace rille {
 
-struct Completion::State {
+struct Completion::State : std::enable_shared_from_this<State> {
   std::mutex mutex;
   rille_waiter* waiter = nullptr;  // until the wait has ended
   std::shared_ptr<Home> home;
@@ -159,7 +159,8 @@ Completion CompletionAccess::prepare(lua_State* L, Runtime::Impl* impl, const st
   state->home = impl->home;
   state->name = name;
   auto on_cancel = [](rille_waiter* w, void* data) {
-    auto* s = static_cast<State*>(data);
+    // Until here the wait has kept it; from `cancelled` on other threads may let go of it.
+    std::shared_ptr<State> s = static_cast<State*>(data)->shared_from_this();
     std::vector<std::function<void()>> callbacks;
     {
       std::lock_guard lock(s->mutex);
