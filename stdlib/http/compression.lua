@@ -59,7 +59,7 @@ end
 local function negotiate(header)
   local weights, others = {}, 0
   for item in header:gmatch "[^,]+" do
-    local name, rest = item:match "^%s*([^;%s]+)%s*(.-)%s*$"
+    local name, rest = item:match "^%s*([^;%s]+)(.*)$"
     if name then
       local q = rest:match "[qQ]%s*=%s*([%d.]+)"
       q = q and tonumber(q) or 1

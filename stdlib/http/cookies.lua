@@ -1,6 +1,8 @@
 --- A jar of cookies, as a client keeps them.
 local check = require "rille.core.check"
 
+local trim = require("rille.http.fields").trim
+
 local lower = string.lower
 
 local MONTHS = {}
@@ -66,8 +68,6 @@ local function default_path(target)
   local path = path_of(target)
   return path:match "^(/.*)/[^/]*$" or "/"
 end
-
-local function trim(text) return (text:gsub("^[ \t]+", ""):gsub("[ \t]+$", "")) end
 
 -- The attributes of a Set-Cookie field, and its name and value.
 local function parse(text)

@@ -3,9 +3,20 @@
 local http1 = require "rille.core.http1"
 
 local type, rawget, rawset, setmetatable, tostring = type, rawget, rawset, setmetatable, tostring
-local lower, find = string.lower, string.find
+local lower, find, byte, sub = string.lower, string.find, string.byte, string.sub
 
 local M = {}
+
+--- A text without the spaces and tabs around it. A pattern that ends in `%s*$` would look at what
+-- is between two words again and again: seconds for a field of some kilobytes.
+---@param text string
+---@return string
+function M.trim(text)
+  local first, last = find(text, "[^ \t]"), #text
+  if not first then return "" end
+  while byte(text, last) == 32 or byte(text, last) == 9 do last = last - 1 end
+  return sub(text, first, last)
+end
 
 -- ---- received -----------------------------------------------------------------------------------
 
@@ -121,8 +132,9 @@ end
 function M.parse_cookies(text)
   local cookies = {}
   for pair in text:gmatch "[^;]+" do
-    local name, value = pair:match "^%s*([^=%s]+)%s*=%s*(.-)%s*$"
+    local name, value = pair:match "^%s*([^=%s]+)%s*=(.*)$"
     if name and cookies[name] == nil then
+      value = M.trim(value)
       cookies[name] = value:match '^"(.*)"$' or value
     end
   end

@@ -16,6 +16,8 @@ local keep_trace, rethrow = task.keep_trace, task.rethrow
 local type, ipairs = type, ipairs
 local format, floor, min, random = string.format, math.floor, math.min, math.random
 
+local trim = require("rille.http.fields").trim
+
 local PIECE = 262144 -- bytes read at once
 
 local M = {}
@@ -26,7 +28,7 @@ local M = {}
 local function field(lines, name)
   local first, last = ("\n" .. lines):lower():find("\n" .. name:gsub("%-", "%%-") .. ":[^\r]*")
   if not first then return nil end
-  return lines:sub(first + #name + 1, last - 1):match "^%s*(.-)%s*$"
+  return trim(lines:sub(first + #name + 1, last - 1))
 end
 
 -- Whether a list of tags names this one. Weakly: what is semantically the same is enough.

@@ -101,7 +101,8 @@ function Reader:next_head()
       return list
     elseif line_end then
       local line = sub(self.input, 1, line_end - 1)
-      local name, value = line:match "^([^:]+):[ \t]*(.-)[ \t]*$"
+      local name, value = line:match "^([^:]+):(.*)$"
+      value = name and fields.trim(value)
       if not name or not http1.is_token(name) or find(value, "[%z\r\n]") then
         malformed "a header field"
       end

@@ -1,6 +1,8 @@
 --- Who asks: the peer, or, if that is a proxy which is trusted, whom it names.
 local check = require "rille.core.check"
 
+local trim = require("rille.http.fields").trim
+
 local M = {}
 
 local type, ipairs, tostring, tonumber = type, ipairs, tostring, tonumber
@@ -106,7 +108,7 @@ end
 local function client_of(trusted, remote, chain)
   local list = {}
   for ip in chain:gmatch "[^,]+" do
-    ip = ip:match "^%s*(.-)%s*$"
+    ip = trim(ip)
     list[#list + 1] = ip:match "^%[([%x:.]+)%]:?%d*$" or ip:match "^([%d.]+):%d+$" or ip
   end
   for i = #list, 1, -1 do
@@ -118,7 +120,7 @@ local function client_of(trusted, remote, chain)
 end
 
 local function last_of(text)
-  return text and text:match "([^,]*)$":match "^%s*(.-)%s*$"
+  return text and trim(text:match "^.*,(.*)$" or text)
 end
 
 --- Who asks for what: `remote`, `scheme`, `host`, `id`.

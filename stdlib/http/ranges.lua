@@ -1,4 +1,6 @@
 --- The parts of a file that a request asks for.
+local trim = require("rille.http.fields").trim
+
 local tonumber = tonumber
 local max, min = math.max, math.min
 
@@ -9,7 +11,7 @@ local MOST = 32
 
 -- One part, as first and last byte; false if the file has none of it; nil if it is malformed.
 local function read_one(text, size)
-  local first, last = text:match "^%s*(%d*)%s*%-%s*(%d*)%s*$"
+  local first, last = trim(text):match "^(%d*)%s*%-%s*(%d*)$"
   if not first or first == "" and last == "" then return nil end
   if first == "" then
     local count = tonumber(last)

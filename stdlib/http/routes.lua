@@ -117,12 +117,21 @@ end
 
 local BOOLEANS = { ["true"] = true, ["1"] = true, ["false"] = false, ["0"] = false }
 
+-- Not what Lua reads besides: hexadecimal numbers, spaces, "inf". One pattern for all of it would
+-- try every way to share the digits out among its parts.
+local function is_number(text)
+  local at = text:match "^[+-]?%d+()"
+  if not at then return false end
+  at = text:match("^%.%d*()", at) or at
+  at = text:match("^[eE][+-]?%d+()", at) or at
+  return at > #text
+end
+
 -- The value that a text stands for, where the shape wants something else than text.
 local function converted(shape, text)
   local kind = shape.kind
   if kind == "number" or kind == "integer" then
-    -- Not what Lua reads besides: hexadecimal numbers, spaces, "inf".
-    if text:find "^[+-]?%d+%.?%d*[eE]?[+-]?%d*$" then return tonumber(text) or text end
+    if is_number(text) then return tonumber(text) end
   elseif kind == "boolean" then
     local value = BOOLEANS[text:lower()]
     if value ~= nil then return value end

@@ -43,7 +43,7 @@ end
 -- Whether the client takes an encoding.
 local function accepts(header, encoding)
   for item in header:gmatch "[^,]+" do
-    local name, rest = item:match "^%s*([^;%s]+)%s*(.-)%s*$"
+    local name, rest = item:match "^%s*([^;%s]+)(.*)$"
     if name and name:lower() == encoding then
       local q = rest:match "[qQ]=([%d.]+)"
       return not q or (tonumber(q) or 0) > 0

@@ -2,6 +2,7 @@
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local base64 = require "rille.http.base64"
+local trim = require("rille.http.fields").trim
 
 local has_binding, binding = pcall(require, "rille.core.websocket")
 if not has_binding then
@@ -30,7 +31,7 @@ end
 function M.has_token(field, token)
   if field and field:lower() == token then return true end
   for part in (field or ""):gmatch "[^,]+" do
-    if part:match "^%s*(.-)%s*$":lower() == token then return true end
+    if trim(part):lower() == token then return true end
   end
   return false
 end
@@ -47,8 +48,8 @@ local function parse_extensions(field)
     local name, rest = part:match "^%s*([^;%s]*)%s*;?(.*)$"
     local parameters = {}
     for parameter in rest:gmatch "[^;]+" do
-      local key, value = parameter:match "^%s*([^=%s]*)%s*=?%s*(.-)%s*$"
-      parameters[key:lower()] = value:gsub('^"(.*)"$', "%1")
+      local key, value = parameter:match "^%s*([^=%s]*)%s*=?(.*)$"
+      parameters[key:lower()] = trim(value):gsub('^"(.*)"$', "%1")
     end
     list[#list + 1] = { name = name:lower(), parameters = parameters }
   end
