@@ -18,6 +18,7 @@ namespace rille::websocket {
 namespace {
 
 constexpr std::size_t kMostKept = 1 << 20;     // of messages that nobody comes for
+constexpr std::size_t kMessageCost = 96;       // of each, besides what it holds
 constexpr std::size_t kMostPending = 1 << 18;  // of pongs that the peer does not take
 constexpr std::size_t kWorthCoding = 128;      // shorter messages go out as they are
 constexpr int kTurns = 3;                      // that a pong may be late because we are
@@ -179,6 +180,7 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
 
   // Ends the connection there and then.
   void cut_off() {
+    if (draining_) std::exchange(draining_, nullptr)->socket = nullptr;
     transport_.reset();
     ping_timer_.reset();
     close_timer_.reset();
@@ -229,7 +231,7 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
     Message& m = messages_.front();
     lua_pushlstring(L, m.data.data(), m.data.size());
     lua_pushboolean(L, m.is_binary);
-    kept_ -= m.data.size();
+    kept_ -= m.data.size() + kMessageCost;
     messages_.pop_front();
     if (kept_ <= kMostKept / 2 && !is_over()) go_on_reading();
     return 3;
@@ -241,6 +243,34 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
     if (is_reading_ || has_ended_ || !transport_) return;
     is_reading_ = true;
     transport_->read(this);
+  }
+
+  void stop_reading() {
+    is_reading_ = false;
+    transport_->pause();
+  }
+
+  // Is told when all that is to be written now has been written.
+  struct Drain final : Transport::Writer {
+    explicit Drain(WebSocket* s) : socket(s) {}
+    WebSocket* socket;  // null once that has ended
+
+    void written(const Failure&) override {
+      std::unique_ptr<Drain> self(this);
+      if (!socket) return;
+      socket->draining_ = nullptr;
+      if (socket->kept_ <= kMostKept) socket->go_on_reading();
+    }
+  };
+
+  // Nobody else may come by and read on. A pong that nobody has asked for says nothing, and stands
+  // behind everything else: RFC 6455, section 5.5.3.
+  void wait_for_drain() {
+    if (draining_) return;
+    std::string frame;
+    append_frame(&frame, WSLAY_PONG, false, {}, !options_.is_server);
+    draining_ = new Drain(this);
+    transport_->write(std::move(frame), draining_);
   }
 
   void received(const char* data, std::size_t size) override {
@@ -256,9 +286,11 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
     if (!transport_) return;
     if (fault != 0) {
       end_with(peer_code_, std::move(peer_reason_));
-    } else if (kept_ > kMostKept || transport_->pending() > kMostPending) {
-      is_reading_ = false;
-      transport_->pause();
+    } else if (kept_ > kMostKept) {
+      stop_reading();
+    } else if (transport_->pending() > kMostPending && !is_closing_) {
+      stop_reading();
+      wait_for_drain();
     }
     if (!messages_.empty()) point_.wake();
   }
@@ -361,7 +393,7 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
     } else if (!m.is_binary && !utf8_.ends_well(m.data)) {
       return kBadData;
     }
-    kept_ += m.data.size();
+    kept_ += m.data.size() + kMessageCost;
     messages_.push_back(std::move(m));
     return 0;
   }
@@ -504,7 +536,8 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
   void check_life() {
     if (is_over()) return;
     // As long as we do not listen, it may say what it wants.
-    if (is_asked_ && !is_alive_ && is_reading_) {
+    bool takes_nothing = draining_ && transport_->pending() >= pending_before_;
+    if (is_asked_ && !is_alive_ && (is_reading_ || takes_nothing)) {
       // If we were late ourselves, its answer lies there and has not been read yet.
       if (turns_left_-- > 0) {
         return check_life_after(0);
@@ -517,6 +550,7 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
       is_alive_ = false;
       turns_left_ = kTurns;
       if (!is_closing_) send_ping("?");
+      pending_before_ = backlog();
     }
     expect_life();
   }
@@ -544,6 +578,8 @@ class WebSocket final : Transport::Sink, FrameParser::Sink {
   Handle<uv_timer_t> close_timer_;
   WaitPoint point_;
   std::vector<Waiting*> waiting_;
+  Drain* draining_ = nullptr;  // while reading waits for it
+  std::size_t pending_before_ = 0;
   std::string peer_reason_;
   std::string reason_;
   int peer_code_ = 0;

@@ -341,3 +341,45 @@ test("a cancelled close leaves nothing behind", function()
   ws:close()
   server:await()
 end)
+
+test("a peer that pings and does not read is read again once it has taken the answers", function()
+  local port = wire.serve(function(ws)
+    for text in ws:messages() do ws:send(text) end
+  end)
+  local peer = wire.client(port)
+  local pings = wire.frame(0x89, ("p"):rep(125), true):rep(500)
+  -- Until nothing goes out any more: the server has stopped reading.
+  local sent = 0
+  while async.move_on_after(0.3, function() peer:write(pings) end) do
+    sent = sent + 1
+    assert(sent < 2000, "nobody stops it")
+  end
+  local sender = async.spawn(peer.send, peer, 0x81, "hello")
+  local first, payload
+  repeat
+    first, payload = peer:read()
+  until first ~= 0x8a
+  test.eq({ first, payload }, { 0x81, "hello" })
+  sender:await()
+end)
+
+test("messages that hold nothing take memory as well, and are read only as they are received",
+  function()
+    local go_on = async.Event()
+    local port = wire.serve(function(ws)
+      go_on:wait()
+      for text in ws:messages() do
+        if text ~= "" then ws:send(text) end
+      end
+    end)
+    local peer = wire.client(port)
+    local empty = wire.frame(0x81, "", true):rep(10000)
+    local sent = 0
+    while async.move_on_after(0.3, function() peer:write(empty) end) do
+      sent = sent + 1
+      assert(sent < 500, "all of it was read")
+    end
+    go_on:set()
+    peer:send(0x81, "end")
+    test.eq({ peer:read() }, { 0x81, "end" })
+  end)
