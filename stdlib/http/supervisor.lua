@@ -312,16 +312,23 @@ end
 
 report.describe(Server.wait, function(self) return tostring(self) .. " to be closed" end)
 
+-- The workers' way to share a port would let another program that does the same have a part of the
+-- connections, unnoticed. So it must be free, unless the script wants just that.
+local function bind(ip, port, is_v6_only, may_be_shared)
+  if port ~= 0 and not may_be_shared then tcp.listen(ip, port, 0, is_v6_only, false):close() end
+  return tcp.listen(ip, port, 0, is_v6_only, true)
+end
+
 -- Takes the port, without connections: those are the workers'. A Unix socket cannot be listened on
 -- twice, so they are given this one.
 local function take_place(settings)
   if settings.path then return net.listen { path = settings.path } end
   local host, port = settings.host, settings.port
   if host == "*" then
-    local function open(ip) return tcp.listen(ip, port, 0, false, true) end
+    local function open(ip) return bind(ip, port, false, settings.reuse_port) end
     return make_listener((resolve.any(open)))
   end
-  return make_listener(tcp.listen(resolve.address(host), port, 0, true, true))
+  return make_listener(bind(resolve.address(host), port, true, settings.reuse_port))
 end
 
 local function all_ready(self)

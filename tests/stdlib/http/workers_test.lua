@@ -119,6 +119,23 @@ test("each worker is a process that runs the script; the first process serves no
   test.eq(seen[tostring(program.process.pid)], nil)
 end)
 
+test("a port of another program's workers is taken, unless it is to be shared", function()
+  local _, url = started()
+  local text = [[
+    local host, shared = arg[1]:match "^(%S+) *(%S*)"
+    local ok, e = pcall(http.serve, { host = host, port = PORT, workers = 2, handler = print,
+      reuse_port = shared ~= "" })
+    if not require("rille.core.program").worker then
+      say(ok and "serves" or e.code)
+      if ok then e:close() end
+    end]]
+  text = text:gsub("PORT", url:match "%d+$")
+  for _, host in ipairs { "127.0.0.1", "*" } do
+    test.eq(start(text, host):line(), "EADDRINUSE", host)
+  end
+  test.eq(start(text, "127.0.0.1 shared"):line(), "serves")
+end)
+
 test("a port that is taken is an error of the first process", function()
   local _, server = raw.start { handler = function() return "" end }
   local program = start([[
