@@ -429,6 +429,21 @@ for name in pairs(options_of.KNOWN) do
   if name ~= "handler" then KNOWN[name] = true end
 end
 
+-- What the server calls. A route without parameters, limits and shapes of its own is found at once:
+-- nobody has asked for the request's parts yet, and mostly nobody will, so they are not kept.
+local function handler_of(app, settings)
+  local state = rawget(app, STATE)
+  local router_of, exact = state.router, state.router.exact
+  return function(req)
+    if not state.chain and not settings.limits_vary then
+      local method, path = route_key(req[HEAD])
+      local route = method and exact(router_of, path, method)
+      if route and route.is_plain then return route.handler(req) end
+    end
+    return enter(app, req)
+  end
+end
+
 --- Serves the application; when this returns, it has begun and the server listens.
 ---@async
 ---@param options? table  those of http.serve, but for `handler`
@@ -438,7 +453,7 @@ function App:serve(options)
   state_of(self, "serve")
   options = check.options(options, KNOWN, 1, "serve")
   local settings = options_of.read(options, "serve")
-  settings.handler, settings.app = function(req) return enter(self, req) end, self
+  settings.handler, settings.app = handler_of(self, settings), self
   settings.default_max_body = settings.max_body_bytes
   settings.max_body_bytes, settings.limits_vary = largest_limit(self, settings.max_body_bytes)
   local entered = {}

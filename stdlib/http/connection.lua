@@ -222,17 +222,19 @@ function M.serve(settings, conn)
   local handler, is_simple = settings.handler, settings.is_simple
   local me = task.current()
   local environment = me[5]
+  -- Looked up once: methods of an object of C++'s are far from where the interpreter looks first.
+  local next_request, respond = conn.next, conn.respond
   while true do
-    local head, is_http2 = conn:next()
+    local head, is_http2 = next_request(conn)
     while not head do
       if not (settings.access_log and log_refusal(settings, conn)) then return is_http2 end
-      head, is_http2 = conn:next()
+      head, is_http2 = next_request(conn)
     end
     local req = setmetatable({ conn, head, settings, false }, Request)
     if is_simple then
       local ok, a, b, c = xpcall(handler, note_traceback, req)
       if ok and b == nil and type(a) == "string" then
-        conn:respond(200, a, TEXT)
+        respond(conn, 200, a, TEXT)
       elseif ok then
         send(conn, req, a, b, c)
       else
