@@ -72,7 +72,7 @@ for _, file in ipairs(documents) do
     local run = RUNNERS[block.info:match "^%S+"]
     if run then
       local name = ("%s:%d"):format(path.relative(ROOT, file), block.line)
-      test(name .. ": the code works", function() run(block, name) end)
+      test(name .. ": the code works", { limit = 6 }, function() run(block, name) end)
     end
   end
 end

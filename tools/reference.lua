@@ -95,6 +95,8 @@ local function parse(text)
       table.insert(doc.fields, target)
     elseif tag == "async" then
       doc.waits = true
+    elseif tag == "package" then
+      doc.is_internal = true
     elseif tag == "class" then
       doc.class = rest:match "^[%w_.]+"
     elseif not tag then
@@ -182,7 +184,7 @@ local function collect_classes(page_files)
       local variable, name = line:match "^function ([%w_]+):([%a][%w_]*)%("
       if not variable then variable, name = line:match "^([%w_]+)%.([%a][%w_]*) = [%w_.]+$" end
       local class = variable and (by_variable[file .. ":" .. variable] or by_variable[variable])
-      if class then
+      if class and not class.doc.is_internal then
         local text = comment_above(lines, at)
         local doc = text and parse(text)
         if doc and join(doc.about) ~= "" then
@@ -331,7 +333,8 @@ local function render(name, ...)
   for _, class in ipairs(classes) do
     local is_module = class.name:find "^rille%." -- its fields stand among the functions
     local is_empty = #class.methods == 0 and #class.doc.fields == 0
-    if not is_module and not is_empty then write_class(out, class) end
+    local is_shown = not is_module and not is_empty and not class.doc.is_internal
+    if is_shown then write_class(out, class) end
   end
   return table.concat(out, "\n"), about
 end

@@ -17,6 +17,7 @@ local M = {
 }
 
 ---@class CachedFile
+---@package
 local Cached = {}
 Cached.__index = Cached
 

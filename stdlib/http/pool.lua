@@ -14,6 +14,7 @@ Pool.__index = Pool
 
 -- One destination: what can serve the same requests.
 ---@class Destination
+---@package
 ---@field key string
 ---@field resting table[]  the one used last is the last
 ---@field shared table|false  a connection of HTTP/2

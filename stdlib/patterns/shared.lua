@@ -11,6 +11,7 @@ local check_wait = core.check_wait
 local setmetatable = setmetatable
 
 ---@class Shared
+---@package
 local Shared = {}
 Shared.__index = Shared
 
