@@ -46,6 +46,9 @@ void Reporter::report(const Report& report) const {
   } catch (const std::exception& e) {
     print(report.text);
     print(std::string("rille: the host's on_report has thrown: ") + e.what());
+  } catch (...) {
+    print(report.text);
+    print("rille: the host's on_report has thrown what is no std::exception");
   }
 }
 

@@ -327,6 +327,8 @@ void Runtime::Impl::close() {
         callback(handle);
       } catch (const std::exception& e) {
         reporter.report(std::string("error in a function of the host: ") + e.what());
+      } catch (...) {
+        reporter.report("error in a function of the host: an exception that is no std::exception");
       }
     }
   }

@@ -207,6 +207,8 @@ void Scheduler::call(const std::function<void()>& fn) {
     fn();
   } catch (const std::exception& e) {
     report_text(L_, std::string("error in a function of the host: ") + e.what());
+  } catch (...) {  // C's loop must not be left by an exception
+    report_text(L_, "error in a function of the host: an exception that is no std::exception");
   }
   if (around_) around_(false);
   nudge();

@@ -54,8 +54,13 @@ Value::Value(detail::Object object) {
 }
 Value::Value(std::shared_ptr<detail::Function> function) : data_(std::move(function)) {}
 Value::~Value() = default;
-Value::Value(Value&&) noexcept = default;
-Value& Value::operator=(Value&&) noexcept = default;
+// What was moved from is nil: a table without its content would be none.
+Value::Value(Value&& other) noexcept : data_(std::exchange(other.data_, {})) {}
+Value& Value::operator=(Value&& other) noexcept {
+  Value taken(std::move(other));  // which may stand in the table that goes
+  data_.swap(taken.data_);
+  return *this;
+}
 
 Value::Value(const Value& other) : data_(other.data_) {
   if (auto* table = std::get_if<TablePointer>(&data_)) *table = std::make_shared<Table>(**table);

@@ -557,6 +557,71 @@ TEST_CASE("values go from one runtime to another, functions do not") {
   CHECK(error_of([&] { two.spawn(function); }).kind() == "TypeError");
 }
 
+TEST_CASE("a value that was moved from is nil") {
+  Runtime runtime;
+  for (const char* code : {"return {}", "return print", "return 'text'", "return 1"}) {
+    Value value = runtime.run_string(code).at(0);
+    Value taken = std::move(value);
+    CHECK(!taken.is_nil());
+    CHECK(value.is_nil());  // NOLINT
+    value = std::move(taken);
+    Value copy = taken;  // NOLINT
+    CHECK(copy.is_nil());
+    runtime.set("x", taken);
+    CHECK(error_of([&] { taken["x"] = 1; }).kind() == "TypeError");
+    CHECK(!value.is_nil());
+  }
+}
+
+TEST_CASE("a table may be replaced by what stands in it") {
+  Runtime runtime;
+  Value value =
+      runtime.run_string("return { name = { list = { 'text of some length, for the heap' } } }")
+          .at(0);
+  value = std::move(value["name"]);
+  value = value["list"];
+  value = std::move(value[1]);
+  CHECK(value == "text of some length, for the heap");
+}
+
+TEST_CASE("whatever functions of the host throw outside of scripts is reported") {
+  std::vector<std::string> reports;
+  Options options;
+  options.on_report = [&](const rille::Report& report) { reports.push_back(report.message); };
+  uv_loop_t loop;
+  uv_loop_init(&loop);
+  for (bool borrowed : {false, true}) {
+    reports.clear();
+    options.loop = borrowed ? &loop : nullptr;
+    Runtime runtime(options);
+    runtime.define_async("wait", [](Completion c) {
+      c.on_cancel([] { throw 1; });
+      static std::optional<Completion> kept;
+      kept = c;
+    });
+    runtime.post([] { throw 2; });
+    Task task = runtime.spawn_string("wait()");
+    runtime.poll(0.01);
+    task.on_done([](Task&) { throw 3; });
+    task.cancel();
+    runtime.poll(0.01);
+    CHECK(reports.size() == 3);
+    CHECK(number(runtime, "require('rille.async').sleep(0) return 4") == 4);
+    Task last = runtime.spawn_string("wait()");
+    last.on_done([](Task&) { throw 5; });
+    runtime.poll(0.01);
+    runtime.close();
+    CHECK(reports.size() == 5);
+  }
+  CHECK(uv_loop_close(&loop) == 0);
+  options.loop = nullptr;
+  options.on_report = [](const rille::Report&) { throw 6; };
+  Runtime runtime(options);
+  runtime.post([] { throw 7; });
+  runtime.poll(0.01);
+  CHECK(number(runtime, "return 8") == 8);
+}
+
 // ---- the wrong moment --------------------------------------------------------------------------
 
 TEST_CASE("what runs the runtime cannot be called from inside it") {
