@@ -304,6 +304,37 @@ test("whatever waits may be cancelled anywhere", { limit = 6 }, function()
   raw.open_files(before)
 end)
 
+test("tasks that receive take turns, and whoever is cancelled takes no message", function()
+  local ws = connect((serve(echo)))
+  local got = {}
+  local function receiver(name)
+    return async.spawn(function()
+      local message = ws:recv()
+      got[#got + 1] = name .. message
+    end)
+  end
+  for round = 1, 3 do -- without a lock at first, then with one
+    local tasks = {}
+    for i = 1, 5 do
+      tasks[i] = receiver(tostring(i))
+      async.sleep(0)
+    end
+    tasks[1]:cancel() -- has its turn
+    tasks[3]:cancel() -- waits for it
+    for i = 1, 5 do
+      if i ~= 1 and i ~= 3 then
+        ws:send(":" .. round)
+        tasks[i]:await()
+      end
+    end
+    local mark = ":" .. round
+    test.eq(got, { "2" .. mark, "4" .. mark, "5" .. mark })
+    got = {}
+    ws:send "alone"
+    test.eq(ws:recv(), "alone")
+  end
+end)
+
 test("a cancelled send still goes out whole", function()
   local seen = async.Future()
   local port = serve(function(ws)
