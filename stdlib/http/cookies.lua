@@ -102,6 +102,28 @@ local function expiry(attributes, now)
   return attributes.expires and M.parse_date(attributes.expires) or math.huge
 end
 
+local function forget_expired(self)
+  local now = os.time()
+  for key, list in pairs(self._domains) do
+    for i = #list, 1, -1 do
+      if list[i].expires <= now then
+        table.remove(list, i)
+        self._count = self._count - 1
+      end
+    end
+    if not list[1] then self._domains[key] = nil end
+  end
+end
+
+-- Names that promise something of their cookies: who cannot keep it does not set them.
+-- Source: RFC 6265bis, section 4.1.3.
+local function keeps_promise(name, cookie)
+  name = lower(name)
+  if name:sub(1, 9) == "__secure-" then return cookie.secure end
+  if name:sub(1, 7) ~= "__host-" then return true end
+  return cookie.secure and cookie.host_only and cookie.path == "/"
+end
+
 local function store(self, cookie)
   local domain = cookie.domain or ""
   local list = self._domains[domain] or {}
@@ -122,7 +144,10 @@ local function store(self, cookie)
     table.remove(list, 1)
     self._count = self._count - 1
   elseif self._count >= MAX_ALL then
-    return
+    forget_expired(self)
+    if self._count >= MAX_ALL then return end
+    -- It may have been left out as empty.
+    self._domains[domain] = list
   end
   self._last = self._last + 1
   cookie.number = cookie.number or self._last
@@ -146,13 +171,12 @@ function Jar:_take(set_cookies, url)
       if domain == host and is_shareable(host) then host_only = false end
       local path = attributes.path
       if not path or path:sub(1, 1) ~= "/" then path = default_path(url.target) end
-      if allowed then
-        store(self, {
-          name = name, value = value, path = path, expires = expiry(attributes, now),
-          domain = host_only and host or domain, host_only = host_only,
-          secure = attributes.secure ~= nil, http_only = attributes.httponly ~= nil,
-        })
-      end
+      local cookie = {
+        name = name, value = value, path = path, expires = expiry(attributes, now),
+        domain = host_only and host or domain, host_only = host_only,
+        secure = attributes.secure ~= nil, http_only = attributes.httponly ~= nil,
+      }
+      if allowed and keeps_promise(name, cookie) then store(self, cookie) end
     end
   end
 end

@@ -302,15 +302,22 @@ function M.is_stale(state, connection, fault)
 end
 
 local MOST_MOVES = 5
+-- Of many requests at once to a server that takes few for each connection some are unlucky.
+local MOST_REFUSALS = 50
 
 -- Whether the request may be sent once more. A connection of HTTP/2 that ends, as servers have it
 -- after some requests or some time, takes others' requests along: so there it may happen more than
 -- once. What a server refuses it has not looked at: RFC 9113, section 8.7.
 local function may_go_again(state, connection, fault, fresh)
   local shared = connection.finish ~= nil
-  local moves = shared and connection:was_refused()
-    or state.reused and (shared or not fresh) and M.is_stale(state, connection, fault)
-  if not moves or state.session._pool.closed then return false end
+  if state.session._pool.closed then return false end
+  if shared and connection:was_refused() then
+    state.refusals = (state.refusals or 0) + 1
+    return state.refusals <= MOST_REFUSALS and bodies.rewind(state.body)
+  end
+  if not state.reused or fresh and not shared or not M.is_stale(state, connection, fault) then
+    return false
+  end
   state.moves = (state.moves or 0) + 1
   return state.moves <= MOST_MOVES and bodies.rewind(state.body)
 end

@@ -213,16 +213,16 @@ test("a refused request is sent again, whatever its method, but not for ever", f
   local base, connections = frames.serve(function(peer)
     for id in peer.request, peer do
       asked = asked + 1
-      if asked <= 3 or asked > 10 then peer:reset(id, 7) else peer:answer(id, "at last") end
+      if asked <= 7 or asked > 10 then peer:reset(id, 7) else peer:answer(id, "at last") end
     end
   end)
   local s = session()
   test.eq(s:post(base, { body = "text" }):text(), "at last")
-  test.eq({ asked, connections() }, { 4, 1 })
+  test.eq({ asked, connections() }, { 8, 1 })
   asked = 10
   local e = test.raises("HTTPError", s.get, s, base)
   test.contains(e.message, "the server refused the request")
-  test.eq(asked, 16)
+  test.eq(asked, 61)
   e = test.raises("HTTPError", s.post, s, base, { body = function() return nil end })
   test.contains(e.message, "the server refused the request")
 end)

@@ -1014,3 +1014,29 @@ test("credentials in base_url are for its server", function()
   test.eq(s:get(other .. "/x"):text(), "none")
   test.eq(s:get("x", { auth = { bearer = "t" } }):text(), "Bearer t")
 end)
+
+test("cookies whose names promise something keep it, or are not kept", function()
+  local jar, url_of = require("rille.http.cookies").new(), require "rille.http.url"
+  local url = url_of.parse "https://www.x.org/a/b"
+  local function header(...)
+    jar:clear()
+    jar:_take({ ... }, url)
+    return jar:_header(url, true)
+  end
+  test.eq(header("__Host-a=1; Secure; Path=/", "__Host-b=1; Secure", "__Host-c=1; Path=/",
+    "__Host-d=1; Secure; Path=/; Domain=www.x.org", "__host-e=1; Path=/"), "__Host-a=1")
+  test.eq(header("__Secure-a=1; Secure", "__Secure-b=1", "__SECURE-c=1"), "__Secure-a=1")
+end)
+
+test("cookies that have expired make room for others", function()
+  local jar, url_of = require("rille.http.cookies").new(), require "rille.http.url"
+  for i = 1, 3000 do
+    jar:set("k", "v", { domain = "h" .. i .. ".org", expires = os.time() + 1e6 })
+  end
+  local url = url_of.parse "http://x.org/"
+  jar:_take({ "a=1" }, url)
+  test.eq(jar:_header(url, true), nil)
+  for i = 1, 10 do jar._domains["h" .. i .. ".org"][1].expires = 0 end
+  jar:_take({ "a=1" }, url)
+  test.eq(jar:_header(url, true), "a=1")
+end)
