@@ -7,6 +7,7 @@
 SCRIPT ?= scripts/tour.lua
 ARGS ?=
 JOBS ?= 2
+CTEST_FLAGS ?=
 WORKLOADS ?=
 FUZZ_SECONDS ?= 10
 TARGETS ?=
@@ -40,7 +41,7 @@ build:
 test:
 	@tools/setup.sh build test
 	$(call build_preset,release,build)
-	@ctest --test-dir build --output-on-failure -j $(JOBS)
+	@ctest --test-dir build --output-on-failure -j $(JOBS) $(CTEST_FLAGS)
 
 bench: build
 	@bench/run.py --rounds $(ROUNDS) $(WORKLOADS)
@@ -48,13 +49,13 @@ bench: build
 asan:
 	@tools/setup.sh build test
 	$(call build_preset,asan,build-asan)
-	@ctest --preset asan -j $(JOBS)
+	@ctest --preset asan -j $(JOBS) $(CTEST_FLAGS)
 
 # What several threads have to do with: workers, completions from other threads, the pools.
 tsan:
 	@tools/setup.sh build test
 	$(call build_preset,tsan,build-tsan)
-	@ctest --preset tsan -j $(JOBS) -R '(stdlib/worker|bindings/worker|runtime/waiter|runtime/pool|runtime/host)'
+	@ctest --preset tsan -j $(JOBS) $(CTEST_FLAGS) -R '(stdlib/worker|bindings/worker|runtime/waiter|runtime/pool|runtime/host)'
 
 # Valgrind runs programs 20 to 50 times slower: the C++ tests, less those tagged [slow].
 valgrind:
