@@ -71,6 +71,8 @@ function M.parse(url)
   if not kind then bad(url, ("scheme '%s' is not supported"):format(scheme)) end
 
   local authority, tail = rest:match "^([^/?#]*)(.*)$"
+  -- Browsers take it for a slash, RFC 3986 for a part of the credentials: two different hosts.
+  if authority:find("\\", 1, true) then bad(url, "backslash before the path of the URL") end
   local user, password
   user, password, authority = split_credentials(url, authority)
   local target = tail:match "^[^#]*"
