@@ -280,7 +280,7 @@ test("URLs that cannot be asked for are HTTPErrors", function()
   case("http://", "no host, or one that is not allowed, in the URL")
   case("http:///path", "no host, or one that is not allowed, in the URL")
   case("http://a b/", "wrong port in the URL")
-  local e = test.raises("HTTPError", http.get, "http://good.com\\@127.0.0.1/") -- without credentials
+  local e = test.raises("HTTPError", http.get, "http://good.com\\@127.0.0.1/")
   test.eq(e.message, "backslash before the path of the URL: 'http://127.0.0.1/'")
   case("http://a\\b/", "backslash before the path of the URL")
   case("http://127.0.0.1:0/", "wrong port in the URL")
