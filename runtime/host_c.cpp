@@ -71,6 +71,12 @@ R guard(rille_exception* error, R failed, F&& f) {
   return failed;
 }
 
+// A text that has to be there.
+const char* given(const char* text, const char* what) {
+  if (!text) throw Error("TypeError", std::string(what) + ": a text expected, got NULL");
+  return text;
+}
+
 const char* text_of(const char* text) { return text ? text : ""; }
 
 std::vector<std::string> list_of(const char* const* texts) {
@@ -156,7 +162,7 @@ const Value* argument(rille_call* call, int position, rille::detail::Call::Want 
 int define(rille_runtime* runtime, const char* name, rille::detail::Body body, bool waits,
            rille_exception* error) {
   return guard(error, -1, [&] {
-    rille::RuntimeAccess::define(&runtime->runtime, name, std::move(body), waits);
+    rille::RuntimeAccess::define(&runtime->runtime, given(name, "name"), std::move(body), waits);
     return 0;
   });
 }
@@ -239,7 +245,7 @@ const rille_value* rille_field_at(const rille_value* table, size_t number,
 
 int rille_set_field(rille_value* table, const char* name, rille_value* v) {
   Value value = take(v);
-  if (!table || !table->value.is_table()) return -1;
+  if (!table || !table->value.is_table() || !name) return -1;
   table->value[name] = std::move(value);
   return 0;
 }
@@ -271,27 +277,31 @@ int rille_close(rille_runtime* runtime, rille_exception* error) {
 
 rille_value* rille_run_file(rille_runtime* runtime, const char* path, const char* const* args,
                             rille_exception* error) {
-  return guard(error, static_cast<rille_value*>(nullptr),
-               [&] { return own_list(runtime->runtime.run_file(path, list_of(args))); });
+  return guard(error, static_cast<rille_value*>(nullptr), [&] {
+    return own_list(runtime->runtime.run_file(given(path, "path"), list_of(args)));
+  });
 }
 
 rille_value* rille_run_string(rille_runtime* runtime, const char* code, const char* chunk_name,
                               rille_exception* error) {
   return guard(error, static_cast<rille_value*>(nullptr), [&] {
-    return own_list(runtime->runtime.run_string(code, chunk_name ? chunk_name : "=string"));
+    return own_list(
+        runtime->runtime.run_string(given(code, "code"), chunk_name ? chunk_name : "=string"));
   });
 }
 
 rille_task* rille_spawn_file(rille_runtime* runtime, const char* path, const char* const* args,
                              rille_exception* error) {
-  return guard(error, static_cast<rille_task*>(nullptr),
-               [&] { return own(runtime->runtime.spawn_file(path, list_of(args))); });
+  return guard(error, static_cast<rille_task*>(nullptr), [&] {
+    return own(runtime->runtime.spawn_file(given(path, "path"), list_of(args)));
+  });
 }
 
 rille_task* rille_spawn_string(rille_runtime* runtime, const char* code, const char* chunk_name,
                                rille_exception* error) {
   return guard(error, static_cast<rille_task*>(nullptr), [&] {
-    return own(runtime->runtime.spawn_string(code, chunk_name ? chunk_name : "=string"));
+    return own(
+        runtime->runtime.spawn_string(given(code, "code"), chunk_name ? chunk_name : "=string"));
   });
 }
 
@@ -339,12 +349,13 @@ int rille_cancel(rille_runtime* runtime, const char* reason, rille_exception* er
 
 rille_value* rille_get(rille_runtime* runtime, const char* name, rille_exception* error) {
   return guard(error, static_cast<rille_value*>(nullptr),
-               [&] { return own(runtime->runtime.get(name)); });
+               [&] { return own(runtime->runtime.get(given(name, "name"))); });
 }
 
 int rille_set(rille_runtime* runtime, const char* name, rille_value* v, rille_exception* error) {
   return guard(error, -1, [&] {
-    runtime->runtime.set(name, take(v));
+    Value value = take(v);
+    runtime->runtime.set(given(name, "name"), std::move(value));
     return 0;
   });
 }

@@ -91,7 +91,16 @@ void Scheduler::drain_once() {
     lua_settop(L_, 0);
     lua_gc(L_, LUA_GCCOLLECT, 0);
   }
+  if (!early.empty()) drop_early();
   if (limits) limits->end_slice();
+}
+
+// Waiters that were completed, and whose tasks did something else than to park them.
+void Scheduler::drop_early() {
+  for (rille_waiter* w : std::exchange(early, {})) {
+    forget(this, w);
+    delete w;
+  }
 }
 
 bool Scheduler::run_all() {
@@ -723,6 +732,7 @@ void Scheduler::close() {
   closing_ = true;
   deliver_letters(this);
   for (uint32_t i = 1; i < slots_.size(); ++i) detach(slot(i));
+  drop_early();
   while (!waiters.empty()) {
     rille_waiter* w = waiters.back();
     if (w->slot) w->slot->waiter = nullptr;

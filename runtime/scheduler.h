@@ -163,6 +163,7 @@ class Scheduler {
   void refuse(lua_State* L);  // pushes why waiting is impossible here
   static bool can_wait(lua_State* L, Slot* k) { return k && lua_isyieldable(L); }
   std::vector<rille_waiter*> waiters;  // all that are not completed
+  std::vector<rille_waiter*> early;    // completed before they were parked; they may still be
   std::shared_ptr<Mailbox> mailbox;
   std::shared_ptr<Pools> pools;
   Limits* limits = nullptr;  // null where there are none to keep
@@ -197,6 +198,7 @@ class Scheduler {
   void wake_loop();
   bool run_all();
   void drain_once();
+  void drop_early();
   void host_turn();
   bool has_mail() const { return mailbox->any.load(std::memory_order_relaxed); }
   void poll(uv_run_mode mode);

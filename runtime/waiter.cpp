@@ -210,6 +210,7 @@ int rille_park(lua_State* L, rille_waiter* w) {
   Slot* k = s->current();
   if (w->push) {  // completed before it was parked
     rille::forget(s, w);
+    std::erase(s->early, w);
     std::unique_ptr<rille_waiter> owner(w);
     return std::exchange(w->push, nullptr)(L, w->push_data);
   }
@@ -243,7 +244,11 @@ void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data)
     delete w;
     return;
   }
-  if (w->parked) w->scheduler->wake(w->slot);
+  if (w->parked) {
+    w->scheduler->wake(w->slot);
+  } else {
+    w->scheduler->early.push_back(w);
+  }
 }
 
 void rille_fail(rille_waiter* w, const char* kind, const char* code, const char* message) {

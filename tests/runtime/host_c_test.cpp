@@ -61,6 +61,27 @@ TEST_CASE_METHOD(Opened, "an error fills in what the host gave for it") {
   CHECK(rille_run_string(runtime, "x =", nullptr, nullptr) == nullptr);
 }
 
+TEST_CASE_METHOD(Opened, "a text that is missing is an error") {
+  auto fails = [&](bool failed) {
+    CHECK(failed);
+    CHECK(std::string(error.kind) == "TypeError");
+    rille_exception_clear(&error);
+  };
+  auto nothing = [](rille_call*, void*) { return 0; };
+  fails(rille_run_string(runtime, nullptr, nullptr, &error) == nullptr);
+  fails(rille_run_file(runtime, nullptr, nullptr, &error) == nullptr);
+  fails(rille_spawn_string(runtime, nullptr, nullptr, &error) == nullptr);
+  fails(rille_spawn_file(runtime, nullptr, nullptr, &error) == nullptr);
+  fails(rille_spawn(runtime, nullptr, nullptr, &error) == nullptr);
+  fails(rille_get(runtime, nullptr, &error) == nullptr);
+  fails(rille_set(runtime, nullptr, rille_string("x"), &error) == -1);
+  fails(rille_define(runtime, nullptr, nothing, nullptr, nullptr, &error) == -1);
+  rille_value* table = rille_table();
+  CHECK(rille_set_field(table, nullptr, rille_number(1)) == -1);
+  CHECK(rille_field(table, nullptr) == nullptr);
+  rille_value_free(table);
+}
+
 TEST_CASE_METHOD(Opened, "functions of a host in C fail as they say") {
   static int freed;
   freed = 0;

@@ -95,7 +95,7 @@ RILLE_API size_t rille_field_count(const rille_value* table);
 RILLE_API const rille_value* rille_field_at(const rille_value* table, size_t number,
                                             const rille_value** key);
 /* Put a value, which is the table's from here on, at a name, or at the end of the list. They return
- * -1, and free the value, if `table` is none. */
+ * -1, and free the value, if `table` is none, or the name NULL. */
 RILLE_API int rille_set_field(rille_value* table, const char* name, rille_value* v);
 RILLE_API int rille_append(rille_value* table, rille_value* v);
 
