@@ -134,7 +134,7 @@ struct FileHandle {
 };
 
 inline const std::shared_ptr<OpenFile>& file_at(lua_State* L, int index) {
-  return static_cast<FileHandle*>(lua_touserdata(L, index))->file;
+  return Class<FileHandle>::check(L, index)->file;
 }
 
 // file_take.cpp

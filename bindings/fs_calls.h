@@ -9,7 +9,7 @@ namespace rille::fs {
 
 inline std::string to_string(lua_State* L, int index) {
   std::size_t size;
-  const char* text = lua_tolstring(L, index, &size);
+  const char* text = luaL_checklstring(L, index, &size);
   return {text, size};
 }
 

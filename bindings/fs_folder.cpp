@@ -164,8 +164,10 @@ class ScanJob : public Job {
   bool first_;
 };
 
-ScanHandle* handle_at(lua_State* L, int index) {
-  return static_cast<ScanHandle*>(lua_touserdata(L, index));
+const std::shared_ptr<Scan>& scan_at(lua_State* L) {
+  const std::shared_ptr<Scan>& scan = Class<ScanHandle>::check(L, 1)->scan;
+  if (!scan) luaL_argerror(L, 1, "the iterator is closed");
+  return scan;
 }
 
 }  // namespace
@@ -189,13 +191,11 @@ int scan(lua_State* L) {
 }
 
 // scan_on(handle) -> err: reads the next batch. REQUIRES: `scan_take` gave true.
-int scan_on(lua_State* L) {
-  return ScanJob::run(L, std::make_unique<ScanJob>(handle_at(L, 1)->scan, false));
-}
+int scan_on(lua_State* L) { return ScanJob::run(L, std::make_unique<ScanJob>(scan_at(L), false)); }
 
 // scan_take(handle) -> name, type; nothing at the end; or true if it has to be read on.
 int scan_take(lua_State* L) {
-  Scan* scan = handle_at(L, 1)->scan.get();
+  Scan* scan = scan_at(L).get();
   if (scan->active || !scan->has_entry()) {
     if (!scan->active && scan->ended) return 0;
     lua_pushboolean(L, true);
@@ -211,7 +211,7 @@ int scan_take(lua_State* L) {
 
 // scan_close(handle). REQUIRES: it is not used again. A job that reads on lets go at its end.
 int scan_close(lua_State* L) {
-  handle_at(L, 1)->scan.reset();
+  Class<ScanHandle>::check(L, 1)->scan.reset();
   return 0;
 }
 

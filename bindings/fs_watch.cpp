@@ -53,7 +53,7 @@ int push_event(lua_State* L, Watch* watch) {
 }
 
 std::unique_ptr<Watch>& watch_at(lua_State* L, int index) {
-  return static_cast<Hub::Handle*>(lua_touserdata(L, index))->watch;
+  return Class<Hub::Handle>::check(L, index)->watch;
 }
 
 }  // namespace

@@ -532,6 +532,7 @@ struct StreamMethods {
   // __gc: what was written goes out even if nobody holds the stream any more.
   static int collect(lua_State* L) {
     auto* s = static_cast<Stream*>(lua_touserdata(L, 1));
+    Class<Stream>::retire(L);
     if (s->is_open() && s->transport_->pending() > 0) linger(L, s->detach());
     s->~Stream();
     return 0;

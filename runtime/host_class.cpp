@@ -10,6 +10,9 @@ namespace {
 const char kObjectKey = 0;
 
 int destroy(lua_State* L) {
+  // Scripts may still have it as the key of a weak table.
+  lua_pushnil(L);
+  lua_setmetatable(L, 1);
   static_cast<detail::Object*>(lua_touserdata(L, 1))->~Object();
   return 0;
 }

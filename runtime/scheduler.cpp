@@ -602,7 +602,9 @@ Slot* Scheduler::find(double ticket) {
   auto index = static_cast<uint32_t>(n & (static_cast<uint64_t>(kTicketBase) - 1));
   if (!slots_.contains(index)) return nullptr;
   Slot* k = slot(index);
-  return k->wait == (n >> 22) && k->state == Slot::kParked ? k : nullptr;
+  // Tickets are for waits that nothing else ends; scripts can get at tables with tickets in them.
+  bool found = k->wait == (n >> 22) && k->state == Slot::kParked && !k->waiter && !k->list;
+  return found ? k : nullptr;
 }
 
 // ---- cancellation ------------------------------------------------------------------------------

@@ -71,6 +71,8 @@ struct Slot {
 
 // Tasks that wait, first come, first served. Lives in a userdata.
 struct WaitList {
+  static constexpr char kTag = 0;
+  const char* tag = &kTag;  // scripts can put any other userdata in its place
   uint32_t head = 0;
   uint32_t tail = 0;
 };
@@ -157,6 +159,12 @@ class Scheduler {
     // Inside a coroutine of the script's own: its resumer (stdlib/core/coroutine.lua) passes the
     // wait on, outwards.
     lua_pushlightuserdata(L, this);
+    return lua_yield(L, 1);
+  }
+  // From the task's own coroutine; the first argument of the running C function lives on.
+  int park_with(lua_State* L, Slot* k) {
+    if (k->flags & Slot::kUnarmed) arm_scopes(k);
+    lua_settop(L, 1);
     return lua_yield(L, 1);
   }
   void wake(Slot* k);         // parked -> ready

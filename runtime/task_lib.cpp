@@ -18,6 +18,13 @@ struct TaskLib {
 
   static double scope_id(const Scope* s) { return s->generation * 4194304.0 + s->index; }
 
+  // The slot with the index that is the first argument, or null. The index may come from a table
+  // of which a script has changed something.
+  static Slot* slot_at(lua_State* L, Scheduler* s) {
+    auto index = static_cast<uint32_t>(lua_tointeger(L, 1));
+    return s->slots_.contains(index) ? s->slot(index) : nullptr;
+  }
+
   // ---- tasks -----------------------------------------------------------------------------------
 
   static Slot* new_slot(lua_State* L, Scheduler* s, int object) {
@@ -96,7 +103,8 @@ struct TaskLib {
   // uncall(index): takes a callback back.
   static int uncall(lua_State* L) {
     Scheduler* s = self(L);
-    Slot* k = s->slot(static_cast<uint32_t>(lua_tointeger(L, 1)));
+    Slot* k = slot_at(L, s);
+    if (!k || k->state != Slot::kCallback) return 0;
     if (k->timer) {
       s->release(L, k);
     } else {
@@ -142,6 +150,7 @@ struct TaskLib {
   // park(t, i): sleeps until wake(t[i]).
   static int park(lua_State* L) {
     Scheduler* s = self(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
     if (int n = s->prepare_wait(L)) return n;
     Slot* k = s->current_;
     lua_pushnumber(L, s->ticket(k));
@@ -196,8 +205,7 @@ struct TaskLib {
   // of the wait tells whether requeue had moved it.
   static int throw_into(lua_State* L) {
     Scheduler* s = self(L);
-    auto index = static_cast<uint32_t>(lua_tointeger(L, 1));
-    Slot* k = s->slots_.contains(index) ? s->slot(index) : nullptr;
+    Slot* k = slot_at(L, s);
     bool parked = k && k->state == Slot::kParked;
     if (parked) {
       s->detach(k);
@@ -218,17 +226,39 @@ struct TaskLib {
   }
 
   static WaitList* list(lua_State* L, int index) {
-    return static_cast<WaitList*>(lua_touserdata(L, index));
+    void* memory = lua_touserdata(L, index);
+    if (memory && lua_objlen(L, index) == sizeof(WaitList)) {
+      auto* l = static_cast<WaitList*>(memory);
+      if (l->tag == &WaitList::kTag) return l;
+    }
+    luaL_argerror(L, index, "not a list of waiting tasks");
+    return nullptr;
+  }
+
+  // The list must live as long as the task stands in it, whatever scripts do to the table that has
+  // it: the slot keeps it.
+  static void keep(lua_State* L, int index, const Slot* k) {
+    lua_rawgeti(L, upvalue(kStateUpvalue), kLists);
+    lua_pushvalue(L, index);
+    lua_rawseti(L, -2, static_cast<int>(k->index));
+    lua_pop(L, 1);
   }
 
   // wait(list): sleeps until it is the first in the list and somebody wakes it.
   static int wait(lua_State* L) {
     Scheduler* s = self(L);
+    WaitList* l = list(L, 1);
     if (int n = s->prepare_wait(L)) return n;
     Slot* k = s->current_;
-    s->append(list(L, 1), k);
+    if (L != k->co) {
+      keep(L, 1, k);
+      s->append(l, k);
+      k->state = Slot::kParked;
+      return s->park(L, k);
+    }
+    s->append(l, k);
     k->state = Slot::kParked;
-    return s->park(L, k);
+    return s->park_with(L, k);
   }
 
   // wake_one(list, ...) -> true, if somebody waited: hands the values over.
@@ -282,6 +312,7 @@ struct TaskLib {
   // another. It has been notified, so from here on nothing interrupts it.
   static int requeue(lua_State* L) {
     WaitList* from = list(L, 1);
+    WaitList* to = list(L, 2);
     if (from->head == 0) {
       lua_pushboolean(L, 0);
       return 1;
@@ -289,7 +320,8 @@ struct TaskLib {
     Scheduler* s = self(L);
     Slot* k = s->slot(from->head);
     s->unlink(k);
-    s->append(list(L, 2), k);
+    keep(L, 2, k);
+    s->append(to, k);
     k->flags |= Slot::kHeld;
     lua_pushboolean(L, 1);
     return 1;
@@ -345,6 +377,7 @@ struct TaskLib {
   // body that all tasks have.
   static int is_task(lua_State* L) {
     lua_State* co = lua_tothread(L, 1);
+    if (!co) return 0;
     lua_Debug ar, outermost;
     int level = 0;
     while (lua_getstack(co, level, &ar)) {
@@ -437,7 +470,8 @@ struct TaskLib {
   // afresh. True if something was just handed over to the task: it gets that first.
   static int cancel_task(lua_State* L) {
     Scheduler* s = self(L);
-    Slot* k = s->slot(static_cast<uint32_t>(lua_tointeger(L, 1)));
+    Slot* k = slot_at(L, s);
+    if (!k || !k->co) return 0;
     k->flags |= Slot::kCancelled;
     k->flags &= ~Slot::kAcknowledged;
     s->take_letters(k);
@@ -471,8 +505,7 @@ struct TaskLib {
   // the running task, or of another.
   static int pending(lua_State* L) {
     Scheduler* s = self(L);
-    Slot* k =
-        lua_isnoneornil(L, 1) ? s->current_ : s->slot(static_cast<uint32_t>(lua_tointeger(L, 1)));
+    Slot* k = lua_isnoneornil(L, 1) ? s->current_ : slot_at(L, s);
     if (!k) return 0;
     bool root;
     Scope* scope = s->visible_cancel(k, &root);
@@ -602,9 +635,8 @@ struct TaskLib {
   // waits for something outside of Lua
   static int state(lua_State* L) {
     Scheduler* s = self(L);
-    auto index = static_cast<uint32_t>(lua_tointeger(L, 1));
-    if (!s->slots_.contains(index)) return 0;
-    Slot* k = s->slot(index);
+    Slot* k = slot_at(L, s);
+    if (!k) return 0;
     static const char* const kNames[] = {"free", "fresh", "ready", "running", "parked", "callback"};
     lua_pushstring(L, kNames[k->state]);
     if (!k->co) return 1;
@@ -882,6 +914,8 @@ void Scheduler::open(lua_State* L) {
   lua_rawseti(L, state + 1, kBatchLeft);
   lua_pushinteger(L, 0);
   lua_rawseti(L, state + 1, kBatchMost);
+  lua_newtable(L);
+  lua_rawseti(L, state + 1, kLists);
   lua_pushvalue(L, state + 1);
   state_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, state + 2);

@@ -24,6 +24,7 @@ enum State {
   kSpawned,       // how many tasks were ever spawned
   kBatchLeft,     // how many of the running batch have not started
   kBatchMost,     // how many of them the running coroutine may start
+  kLists,         // the wait list a slot stands in, where nothing else keeps that
 };
 
 inline int upvalue(Upvalue which) { return lua_upvalueindex(which); }

@@ -174,12 +174,19 @@ struct Class {
     }
     return static_cast<T*>(luaL_checkudata(L, index, T::kName));
   }
+  // In a finalizer: the object is none of T's from here on, for scripts that still have it as the
+  // key of a weak table.
+  static void retire(lua_State* L) {
+    lua_pushnil(L);
+    lua_setmetatable(L, 1);
+  }
   // Makes the metatable, with `methods` (and their RILLE_WAITS wrappers) as its __index.
   static void define(lua_State* L, const rille_reg* methods) {
     luaL_newmetatable(L, T::kName);
     lua_pushlightuserdata(L, tag());
     lua_rawseti(L, -2, 1);
     lua_pushcfunction(L, [](lua_State* l) {
+      retire(l);
       static_cast<T*>(lua_touserdata(l, 1))->~T();
       return 0;
     });
