@@ -234,6 +234,8 @@ void Limits::on_hook(lua_State* L, lua_Debug*) {
     return;
   }
   push_error(L, "InterruptedError", self->reason_.c_str());
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, "_in_hook");  // see stdlib/core/protect.lua
   lua_error(L);
 }
 

@@ -6,7 +6,8 @@ local task = require "rille.core.task"
 local errors = require "rille.errors"
 
 local pcall, xpcall = pcall, xpcall
-local getmetatable, error, type, status = getmetatable, error, type, coroutine.status
+local getmetatable, error, type, rawget = getmetatable, error, type, rawget
+local status = coroutine.status
 local running = coroutine.running
 local Cancelled = errors._Cancelled
 local is_live, revive, acknowledge = task.is_live, task.revive, task.acknowledge
@@ -70,12 +71,20 @@ end
 --- Lua's own, but see api.md, "Cancellation".
 function _G.pcall(...) return after(pcall(...)) end
 
+-- An interruption is raised in a hook of LuaJIT's, and while its handler runs there no other comes:
+-- one that does not end could not be stopped. So it has its turn when the stack has unwound.
+local function is_raised_in_hook(e) return rawget(e, "_in_hook") end
+
 local wrapped_xpcall
 
-local function after_xpcall(ok, ...)
+local function after_xpcall(handler, ok, ...)
   if not ok then
     forget_rethrow()
     local e = (...)
+    if type(e) == "table" and is_raised_in_hook(e) then
+      e._in_hook = nil
+      return false, handler(e)
+    end
     if type(e) == "table" and (getmetatable(e) == Unwind
         or getmetatable(e) == Cancelled and e._through) then
       e._through = nil
@@ -87,8 +96,9 @@ end
 
 --- Lua's own with further arguments for `fn`, but see api.md, "Cancellation".
 function wrapped_xpcall(fn, handler, ...)
-  return after_xpcall(xpcall(fn, function(e)
+  return after_xpcall(handler, xpcall(fn, function(e)
     if type(e) == "table" then
+      if is_raised_in_hook(e) then return e end
       local meta = getmetatable(e)
       if meta == Unwind then return e end
       -- The handler runs before the stack unwinds, so this is decided here.
@@ -123,12 +133,22 @@ end
 -- Source: asyncio's `except CancelledError`.
 function M.acknowledging_pcall(fn, ...) return after_acknowledging(pcall(fn, ...)) end
 
+local function after_acknowledging_xpcall(handler, ok, ...)
+  local e = (...)
+  if not ok and type(e) == "table" and is_raised_in_hook(e) then
+    e._in_hook = nil
+    return false, handler(e)
+  end
+  return after_acknowledging(ok, ...)
+end
+
 --- The same with a handler, which sees the error where it was raised.
 ---@param fn function
 ---@param handler function
 function M.acknowledging_xpcall(fn, handler, ...)
-  return after_acknowledging(xpcall(fn, function(e)
+  return after_acknowledging_xpcall(handler, xpcall(fn, function(e)
     if type(e) == "table" then
+      if is_raised_in_hook(e) then return e end
       local meta = getmetatable(e)
       if meta == Unwind then return e end
       if meta == Cancelled and is_live(e) then acknowledge(e) end

@@ -203,6 +203,21 @@ TEST_CASE("Lua that holds the loop up is stopped, compiled or not, and cannot go
   }
 }
 
+TEST_CASE("a handler of xpcall does not hold the loop up either", "[limits]") {
+  rille::Runtime runtime(with_slice(0.05));
+  for (const char* name : {"xpcall", "require('rille.async').xpcall"}) {
+    std::string code =
+        std::string("local protected = ") + name +
+        " protected(function() while true do end end, function() while true do end end)";
+    CHECK(run_script(runtime, code).message.find("held the loop up") != std::string::npos);
+    code = std::string("local protected = ") + name + R"lua(
+      local ok, kind = protected(function() while true do end end, function(e) return e.kind end)
+      assert(not ok and kind == "InterruptedError")
+    )lua";
+    CHECK(run_script(runtime, code).message.find("assert") == std::string::npos);
+  }
+}
+
 TEST_CASE("only the task that holds the loop up is stopped, and it may clean up", "[limits]") {
   Runtime runtime(with_slice(0.1));
   Outcome outcome = run_script(runtime, R"lua(
