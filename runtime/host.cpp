@@ -607,14 +607,18 @@ void Runtime::post(std::function<void()> fn) {
 }
 
 void Runtime::interrupt(std::string_view reason) {
-  if (!impl_->limits.interrupt(reason)) impl_->cancel_soon(std::string(reason));
+  if (impl_->limits.interrupt(reason)) return;
+  // Once is enough, however often it is asked for meanwhile.
+  if (!impl_->is_cancel_asked.exchange(true)) impl_->cancel_soon(std::string(reason));
 }
 
 // What waits is cancelled.
 void Runtime::Impl::cancel_soon(std::string reason) {
   auto cancel = [here = weak_from_this(), reason = std::move(reason)] {
     std::shared_ptr<Impl> impl = here.lock();
-    if (!impl || impl->closed) return;
+    if (!impl) return;
+    impl->is_cancel_asked = false;
+    if (impl->closed) return;
     impl->protect([&](lua_State* l) {
       push_main(l, "cancel");
       lua_pushlstring(l, reason.data(), reason.size());

@@ -109,6 +109,7 @@ struct Runtime::Impl : std::enable_shared_from_this<Runtime::Impl> {
   std::shared_ptr<Task::State> start_file(bool is_main, const std::string& path,
                                           const std::vector<std::string>& args);
   void cancel_soon(std::string reason);
+  std::atomic<bool> is_cancel_asked{false};
   std::shared_ptr<Task::State> start_string(bool is_main, std::string_view code,
                                             std::string_view name);
   void push_script_arguments(lua_State* l, const std::vector<std::string>& own);

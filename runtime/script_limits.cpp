@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <rille/access.hpp>
 #include <rille/builtin.hpp>
 #include <utility>
@@ -54,6 +55,7 @@ lua_State* Limits::new_state() {
 }
 
 void Limits::install(lua_State* L) {
+  globals_ = lua_topointer(L, LUA_GLOBALSINDEX);
   if (access_) Access::install(L, access_.get());
   if (is_sandbox()) install_sandbox(L, options_);
   constexpr int kHurried = 1000;  // what a step of the collector does, in percent
@@ -73,6 +75,7 @@ void Limits::detach() {
   std::lock_guard lock(mutex_);
   if (fired_ && L_) stopper_.stop_calling(L_);
   fired_ = false;
+  stopper_.detach();
   L_ = nullptr;
   is_closing_ = true;
   wake_.notify_all();
@@ -82,6 +85,7 @@ void Limits::detach() {
 
 void Limits::begin_slice() {
   if (!is_interruptible_ || depth_++ > 0) return;
+  stopper_.attach(L_);
   turn_.fetch_add(1, std::memory_order_relaxed);
   since_.store(uv_hrtime(), std::memory_order_relaxed);
   if (is_dormant_.load(std::memory_order_relaxed)) {
@@ -155,7 +159,12 @@ void Limits::fire(std::string reason, bool interrupts) {
   is_interrupted_ |= interrupts;
   fired_turn_ = turn_;
   fired_ = true;
-  stopper_.call_soon(L_, on_hook);
+  if (since_ == 0 || turn_ != fired_turn_) {  // it has ended just now, perhaps with its thread
+    fired_ = false;
+    is_interrupted_ = false;
+    return;
+  }
+  stopper_.call_soon(on_hook);
 }
 
 bool Limits::interrupt(std::string_view reason) {
@@ -212,9 +221,20 @@ void Limits::watch() {
   }
 }
 
+// Whether it is the standard library that runs, whose tables are to stay whole: the script's next
+// instruction will do. A script may call its chunks what it likes, but it does not have the globals
+// that the library has.
+bool Limits::is_stdlib(lua_State* L, lua_Debug* at) const {
+  if (!lua_getinfo(L, "Sf", at)) return false;
+  lua_getfenv(L, -1);
+  bool is_ours = std::strncmp(at->source, "=rille/", 7) == 0 && lua_topointer(L, -1) == globals_;
+  lua_pop(L, 2);
+  return is_ours;
+}
+
 // On the thread that runs Lua. What is raised once can be caught, and clean-up has a moment; after
 // that it is raised at each instruction, so that no loop goes on by catching it.
-void Limits::on_hook(lua_State* L, lua_Debug*) {
+void Limits::on_hook(lua_State* L, lua_Debug* at) {
   Limits* self = Scheduler::of(L)->limits;
   if (self->memory_ && self->memory_->take_failure()) {
     if (!self->fired_) self->stopper_.stop_calling(L);
@@ -224,6 +244,7 @@ void Limits::on_hook(lua_State* L, lua_Debug*) {
     self->stopper_.stop_calling(L);
     return;
   }
+  if (self->is_stdlib(L, at)) return;
   uint64_t now = uv_hrtime();
   constexpr int kPause = 10000;
   if (self->raised_ == 0) {

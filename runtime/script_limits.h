@@ -88,9 +88,11 @@ class Limits {
   void watch();
   void fire(std::string reason, bool interrupts);
   bool settle(lua_State* L);
-  static void on_hook(lua_State* L, lua_Debug*);
+  bool is_stdlib(lua_State* L, lua_Debug* at) const;
+  static void on_hook(lua_State* L, lua_Debug* at);
 
   const Options options_;
+  const void* globals_ = nullptr;   // the standard library's
   std::shared_ptr<Access> access_;  // null where everything is granted
   std::unique_ptr<Memory> memory_;
   lua_State* condemned_ = nullptr;  // a task that was interrupted is, in each turn until it ends

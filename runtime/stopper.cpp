@@ -1,13 +1,18 @@
 #include "stopper.h"
 
 #include <luajit.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace rille {
@@ -137,6 +142,94 @@ const std::optional<Places>& places() {
 
 }  // namespace
 
+// ---- the signal ---------------------------------------------------------------------------------
+
+// What a signal is about. Never freed, only used again, since one may come late.
+struct Stopper::Target {
+  std::atomic<lua_State*> state{nullptr};
+  std::atomic<lua_Hook> hook{nullptr};
+  std::atomic<unsigned char*> mask{nullptr};
+  std::atomic<pthread_t> thread{};
+  Target* next = nullptr;  // of those that nobody uses
+};
+
+struct StopperSignal {
+  using Target = Stopper::Target;
+
+  static void handle(int, siginfo_t* info, void*) {
+    if (info->si_code != SI_QUEUE || info->si_pid != getpid()) return;
+    auto* target = static_cast<Target*>(info->si_value.sival_ptr);
+    lua_State* L = target->state;
+    if (!L || !pthread_equal(target->thread, pthread_self())) return;
+    int error = errno;
+    lua_sethook(L, nullptr, 0, 0);  // one that is there already may have got lost
+    lua_sethook(L, target->hook, LUA_MASKCOUNT, 1);
+    if (unsigned char* mask = target->mask) __atomic_fetch_or(mask, kProfile, __ATOMIC_SEQ_CST);
+    errno = error;
+  }
+
+  // The signal that is ours, or 0.
+  static int number() {
+    static const int found = [] {
+      struct sigaction action = {}, before = {};
+      action.sa_sigaction = handle;
+      action.sa_flags = SA_SIGINFO | SA_RESTART;
+      sigemptyset(&action.sa_mask);
+      for (int signal = 0; signal <= SIGRTMAX - SIGRTMIN; ++signal) {
+        int candidate = signal == 0 ? SIGURG : SIGRTMAX - signal;
+        if (sigaction(candidate, nullptr, &before) != 0) continue;
+        bool is_free = !(before.sa_flags & SA_SIGINFO) && before.sa_handler == SIG_DFL;
+        if (is_free && sigaction(candidate, &action, nullptr) == 0) return candidate;
+      }
+      return 0;
+    }();
+    return found;
+  }
+
+  static std::mutex& mutex() {
+    static std::mutex m;
+    return m;
+  }
+  static Target*& spares() {
+    static Target* first = nullptr;
+    return first;
+  }
+};
+
+void Stopper::attach(lua_State* L) {
+  pthread_t self = pthread_self();
+  if (target_ && pthread_equal(target_->thread.load(std::memory_order_relaxed), self)) return;
+  if (!target_) {
+    std::lock_guard lock(StopperSignal::mutex());
+    Target*& spares = StopperSignal::spares();
+    target_ = spares ? std::exchange(spares, spares->next) : new Target;
+  }
+  target_->mask = mask_;
+  target_->thread = self;
+  target_->state = L;
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, StopperSignal::number());
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+void Stopper::detach() {
+  if (!target_) return;
+  target_->state = nullptr;
+  std::lock_guard lock(StopperSignal::mutex());
+  target_->next = std::exchange(StopperSignal::spares(), target_);
+  target_ = nullptr;
+}
+
+void Stopper::call_soon(lua_Hook hook) {
+  target_->hook = hook;
+  sigval about;
+  about.sival_ptr = target_;
+  pthread_sigqueue(target_->thread, StopperSignal::number(), about);
+}
+
+// ---- hooks --------------------------------------------------------------------------------------
+
 void Stopper::prepare(lua_State* L, bool may_switch_off) {
   if (const auto& at = places()) {
     auto* state = reinterpret_cast<unsigned char*>(L);
@@ -145,12 +238,6 @@ void Stopper::prepare(lua_State* L, bool may_switch_off) {
   } else if (may_switch_off) {
     is_off_ = luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF) != 0;
   }
-}
-
-void Stopper::call_soon(lua_State* L, lua_Hook hook) const {
-  lua_sethook(L, nullptr, 0, 0);  // one that is there already may have got lost
-  lua_sethook(L, hook, LUA_MASKCOUNT, 1);
-  if (mask_) __atomic_fetch_or(mask_, kProfile, __ATOMIC_SEQ_CST);
 }
 
 void Stopper::stop_calling(lua_State* L) const {

@@ -9,8 +9,16 @@ namespace rille {
 // if it was compiled for LuaJIT's profiler, it looks at each line whether a sample is to be taken,
 // and goes back to the interpreter then. The profiler itself can serve one state of a process; what
 // it tells the compiler and compiled code are two fields of a state, which are found out once.
+//
+// A state is only touched by the thread that runs it: others send that thread a signal, SIGURG or,
+// if the program has a use of its own for it, one of the real-time signals.
 class Stopper {
  public:
+  Stopper() = default;
+  Stopper(const Stopper&) = delete;
+  Stopper& operator=(const Stopper&) = delete;
+  ~Stopper() { detach(); }
+
   // REQUIRES: nothing is compiled yet. Without a way to stop compiled code there will be none:
   // `may_switch_off` the compiler.
   void prepare(lua_State* L, bool may_switch_off);
@@ -18,8 +26,13 @@ class Stopper {
   // True if compiled code can be stopped.
   bool is_complete() const { return mask_ != nullptr || is_off_; }
 
-  // Makes `hook` be called soon, on the thread that runs `L`. Any thread.
-  void call_soon(lua_State* L, lua_Hook hook) const;
+  // The calling thread is the one that runs `L` from now on, until `detach`.
+  void attach(lua_State* L);
+  void detach();
+
+  // Makes `hook` be called soon, on the thread that runs the state. Any thread, but no two at once.
+  // REQUIRES: attached, and that thread has not ended.
+  void call_soon(lua_Hook hook);
 
   // Ends that; or lets `count` instructions go by until the hook is called again. REQUIRES: the
   // thread of `L`.
@@ -27,6 +40,10 @@ class Stopper {
   void call_later(lua_State* L, lua_Hook hook, int count) const;
 
  private:
+  struct Target;
+  friend struct StopperSignal;
+
+  Target* target_ = nullptr;
   unsigned char* mask_ = nullptr;
   bool is_off_ = false;
 };
