@@ -432,7 +432,11 @@ test("a flood of pings whose answers nobody reads ends the connection", function
   local port, server = start()
   local peer = frames.connect(port)
   local ok = flood(peer, 400000, function() return frames.frame("PING", 0, 0, PING):rep(20) end)
-  test.eq(ok, false)
+  -- What is sent to a connection that is closed may be dropped for a while before it is refused.
+  if ok then
+    local was_read, code = pcall(peer.answer, peer, 0)
+    test.eq(was_read == false or code == CALM, true, code)
+  end
   server:close()
 end)
 
