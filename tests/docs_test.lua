@@ -86,3 +86,8 @@ test("the documents link to files that are there", function()
     end
   end
 end)
+
+test("the reference says what the annotations say, of everything public", { limit = 6 }, function()
+  local result = process.run { RILLE, path.join(ROOT, "tools/reference.lua"), "--check" }
+  assert(result.code == 0, result.stderr)
+end)
