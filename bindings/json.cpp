@@ -26,9 +26,11 @@ struct Codec {
 template <class T>
 class Borrowed {
  public:
+  // `home` may be null: then there is no way back.
   explicit Borrowed(std::unique_ptr<T>* home)
-      : home_(home), thing_(*home ? std::move(*home) : std::make_unique<T>()) {}
+      : home_(home), thing_(home && *home ? std::move(*home) : std::make_unique<T>()) {}
   ~Borrowed() {
+    if (!home_) return;
     thing_->shrink();
     if (!*home_) *home_ = std::move(thing_);
   }
@@ -44,8 +46,13 @@ class Borrowed {
 // The functions' upvalues.
 enum Upvalue { kCodec = 1, kHelper1, kHelper2, kHelper3 };
 
-Codec* codec(lua_State* L) {
-  return static_cast<Codec*>(lua_touserdata(L, lua_upvalueindex(kCodec)));
+// Where a decoder or encoder is kept. Null in the finalizers of a state that is being closed, where
+// the codec itself may be gone already.
+template <class T>
+std::unique_ptr<T>* home_of(lua_State* L, std::unique_ptr<T> Codec::*member) {
+  if (!lua_getmetatable(L, lua_upvalueindex(kCodec))) return nullptr;
+  lua_pop(L, 1);
+  return &(static_cast<Codec*>(lua_touserdata(L, lua_upvalueindex(kCodec)))->*member);
 }
 
 std::size_t depth_argument(lua_State* L, int index) {
@@ -73,7 +80,7 @@ int decode_guarded(lua_State* L) {
   Decoder::Helpers helpers{2, 3, 4};
   for (int i : {kHelper1, kHelper2, kHelper3}) lua_pushvalue(L, lua_upvalueindex(i));
 
-  Borrowed<Decoder> decoder(&codec(L)->decoder);
+  Borrowed<Decoder> decoder(home_of(L, &Codec::decoder));
   switch (decoder->decode(L, text, size, limits, helpers)) {
     case Decoder::Status::kDone:
       return 1;
@@ -98,7 +105,7 @@ int encode_guarded(lua_State* L) {
   for (int i : {kHelper1, kHelper2}) lua_pushvalue(L, lua_upvalueindex(i));
   lua_pushvalue(L, 1);
 
-  Borrowed<Encoder> encoder(&codec(L)->encoder);
+  Borrowed<Encoder> encoder(home_of(L, &Codec::encoder));
   if (encoder->encode(L, options, helpers)) {
     std::string_view text = encoder->text();
     lua_pushlstring(L, text.data(), text.size());

@@ -233,5 +233,19 @@ test("a finalizer may decode and encode while the collector runs in a decode", f
     test.eq(#value, 20001)
     test.eq(value[20000], { a = { "\t", 1.5 } })
   end
+  collectgarbage()
   assert(runs > 0)
+end)
+
+test("a finalizer may decode when the program ends, whatever has been closed by then", function()
+  local run = test.script([[
+    local json = require "rille.json"
+    for i = 1, 20 do
+      local proxy = newproxy(true)
+      getmetatable(proxy).__gc = function() assert(json.encode(json.decode "[1]") == "[1]") end
+      _G["kept" .. i] = proxy
+    end
+    print(json.encode(json.decode '{"a":1}'))
+  ]])
+  test.eq({ run.code, run.stdout, run.stderr }, { 0, '{"a":1}\n', "" })
 end)
