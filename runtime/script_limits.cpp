@@ -157,7 +157,7 @@ bool Limits::settle(lua_State* L) {
 void Limits::fire(std::string reason, bool interrupts) {
   if (!fired_) reason_ = std::move(reason);
   is_interrupted_ |= interrupts;
-  fired_turn_ = turn_;
+  fired_turn_ = turn_.load();
   fired_ = true;
   if (since_ == 0 || turn_ != fired_turn_) {  // it has ended just now, perhaps with its thread
     fired_ = false;

@@ -110,7 +110,7 @@ class Limits {
   std::mutex mutex_;  // for what follows, and for firing
   lua_State* L_ = nullptr;
   Stopper stopper_;
-  uint64_t fired_turn_ = 0;
+  std::atomic<uint64_t> fired_turn_{0};
   std::string reason_;
   bool is_interrupted_ = false;  // and not only late
   int depth_ = 0;                // of begin_slice
