@@ -23,7 +23,7 @@
 
 // Whoever leaves by os.exit leaves everything where it is; leaks are looked for at the regular end.
 static bool has_ended = false;
-extern "C" int __lsan_is_turned_off() { return !has_ended; }
+extern "C" __attribute__((visibility("default"))) int __lsan_is_turned_off() { return !has_ended; }
 #endif
 
 namespace {
