@@ -57,12 +57,13 @@ tsan:
 	$(call build_preset,tsan,build-tsan)
 	@ctest --preset tsan -j $(JOBS) $(CTEST_FLAGS) -R '(stdlib/worker|bindings/worker|runtime/waiter|runtime/pool|runtime/host)'
 
-# Valgrind runs programs 20 to 50 times slower: the C++ tests, less those tagged [slow].
+# Valgrind runs programs 20 to 50 times slower: the C++ tests, less those tagged [slow], and those of
+# limits of time.
 valgrind:
 	@tools/setup.sh build valgrind
 	$(call build_preset,debug,build-debug)
 	@valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite \
-	  build-debug/tests/rille_tests '~[slow]'
+	  build-debug/tests/rille_tests '~[slow]~[limits]'
 
 fuzz:
 	@tools/setup.sh build fuzz
