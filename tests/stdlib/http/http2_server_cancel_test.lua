@@ -34,27 +34,10 @@ end
 
 test("streams that are cancelled are closed", function()
   cancel_everywhere(10, function()
-    local opened, closed = 0, 0
-    local server = http.serve { handler = function()
-      local n = 0
-      opened = opened + 1
-      return http.response { stream = {
-        chunks = function()
-          return function()
-            async.sleep(0)
-            n = n + 1
-            return n < 4 and ("x"):rep(200000) or nil
-          end
-        end,
-        close = function()
-          async.sleep(0)
-          closed = closed + 1
-        end,
-      } }
-    end }
+    local server, counts = raw.serve_streams()
     talk(server, function(peer) peer:get(1) end)
     server:close(0)
-    test.eq(closed, opened)
+    test.eq(counts.closed, counts.opened)
   end)
 end)
 

@@ -1,5 +1,6 @@
 --- The other end of the line, byte by byte: for what no well-behaved client or server would send.
 local async = require "rille.async"
+local http = require "rille.http"
 local net = require "rille.net"
 local test = require "support.test"
 
@@ -178,6 +179,30 @@ function raw.cancel_everywhere(most, is_meant, scenario)
   -- Debug mode gives advice as well, without an error.
   for _, report in ipairs(test.reports()) do test.eq(report.error, nil) end
   raw.open_files(before)
+end
+
+--- A server whose answers are streams of 600,000 bytes, and how many of these it has opened and
+-- closed: both wait.
+function raw.serve_streams()
+  local counts = { opened = 0, closed = 0 }
+  local server = http.serve { handler = function()
+    local n = 0
+    counts.opened = counts.opened + 1
+    return http.response { stream = {
+      chunks = function()
+        return function()
+          async.sleep(0)
+          n = n + 1
+          return n < 4 and ("x"):rep(200000) or nil
+        end
+      end,
+      close = function()
+        async.sleep(0)
+        counts.closed = counts.closed + 1
+      end,
+    } }
+  end }
+  return server, counts
 end
 
 return raw

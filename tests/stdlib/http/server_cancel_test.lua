@@ -26,27 +26,10 @@ local CLOSING = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 test("a stream that is cancelled is closed", function()
   cancel_everywhere(8, function()
-    local opened, closed = 0, 0
-    local server = http.serve { handler = function()
-      local n = 0
-      opened = opened + 1
-      return http.response { stream = {
-        chunks = function()
-          return function()
-            async.sleep(0)
-            n = n + 1
-            return n < 4 and ("x"):rep(200000) or nil
-          end
-        end,
-        close = function()
-          async.sleep(0)
-          closed = closed + 1
-        end,
-      } }
-    end }
+    local server, counts = raw.serve_streams()
     exchange(server, CLOSING)
     server:close(0)
-    test.eq(closed, opened)
+    test.eq(counts.closed, counts.opened)
   end)
 end)
 
