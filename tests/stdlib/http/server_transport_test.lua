@@ -253,28 +253,26 @@ test("the access log has what was refused, with what is known of it", function()
   test.eq({ records[3].line, #records[4].line }, { "nonsense", 164 })
 end)
 
-test("access_log=true writes refused requests too", function()
-  local result = test.script([[
+-- What a server with access_log=true writes to stderr about a request of these bytes.
+local function logged(bytes)
+  return test.script([[
     local http, net = require "rille.http", require "rille.net"
     local server = http.serve { access_log = true, handler = function() return "hello" end }
     local c = net.connect { host = "127.0.0.1", port = server.port }
-    c:write 'NON"SENSE\1\r\n\r\n'
+    c:write(]] .. ("%q"):format(bytes) .. [[)
     while c:read() do end
     server:close()
-  ]])
-  test.matches(result.stderr, '^127.0.0.1 %[[^%]]+%] "NON\\x22SENSE\\x01" 400 36 0.000000 %-\n$')
+  ]]).stderr
+end
+
+test("access_log=true writes refused requests too", function()
+  test.matches(logged 'NON"SENSE\1\r\n\r\n',
+    '^127.0.0.1 %[[^%]]+%] "NON\\x22SENSE\\x01" 400 36 0.000000 %-\n$')
 end)
 
 test("access_log=true writes lines to stderr, of which nobody can make two", function()
-  local result = test.script([[
-    local http, net = require "rille.http", require "rille.net"
-    local server = http.serve { access_log = true, handler = function() return "hello" end }
-    local c = net.connect { host = "127.0.0.1", port = server.port }
-    c:write 'GET /"x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'
-    while c:read() do end
-    server:close()
-  ]])
-  test.matches(result.stderr, '^127.0.0.1 %[[^%]]+%] "GET /\\x22x HTTP/1.1" 200 5 [%d.]+ %S+\n$')
+  test.matches(logged 'GET /"x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n',
+    '^127.0.0.1 %[[^%]]+%] "GET /\\x22x HTTP/1.1" 200 5 [%d.]+ %S+\n$')
 end)
 
 test("each request has an id of its own", function()
