@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::uint64_t kLingerMs = 2000;
 constexpr std::uint64_t kLastLingerMs = 200;  // once the server is closing
-constexpr std::size_t kMostDrained = 65536;   // of a body that nobody wanted
 constexpr std::size_t kMostKept = 65536;      // of what comes before its time
 constexpr std::size_t kLeastWritten = 65536;  // within the limit for writing, by a slow peer
 constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -138,7 +137,7 @@ std::size_t Connection::drop_body(const char* data, std::size_t size) {
   std::size_t used = parser_.feed(data, size);
   parser_.discard_body();
   drained_ += used;
-  if (parser_.has_failed() || drained_ > kMostDrained) {
+  if (parser_.has_failed() || drained_ > most_drained_) {
     linger();
   } else if (parser_.is_complete() && used == size) {
     begin_next();

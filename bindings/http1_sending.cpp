@@ -14,7 +14,9 @@ namespace rille::http1 {
 namespace {
 
 constexpr std::size_t kMostDrained = 65536;  // of a body that nobody wanted
-constexpr std::size_t kCopied = 16384;       // bodies up to that go out in one piece
+// The same behind a response in parts: what is missing at its head may be read before its end.
+constexpr std::size_t kMostDrainedLater = 262144;
+constexpr std::size_t kCopied = 16384;  // bodies up to that go out in one piece
 
 uv_buf_t buffer_of(std::string_view text) {
   uv_buf_t buffer;  // uv_buf_init takes the length as an unsigned int
@@ -99,7 +101,7 @@ bool Connection::answers_close(int flags) {
   // A client that was not told to go on may send its body or not. And what is too long to be
   // drained is not begun with.
   return parser_.has_failed() || (parser_.expects_continue() && parser_.body_received() == 0) ||
-         parser_.content_length() > parser_.body_received() + kMostDrained;
+         parser_.content_length() > parser_.body_received() + most_drained_;
 }
 
 int Connection::respond(lua_State* L, const ResponseHead& given, std::string_view body, int flags) {
@@ -109,6 +111,7 @@ int Connection::respond(lua_State* L, const ResponseHead& given, std::string_vie
   begun_ = true;
   body_point_.wake();
   ResponseHead head = given;
+  most_drained_ = kMostDrained;
   closing_ = answers_close(flags);
   if (closing_) {
     head.connection = "close";
@@ -142,6 +145,7 @@ bool Connection::start(const ResponseHead& given, int flags) {
   }
   framing_ = head.framing;
   left_ = head.length;
+  most_drained_ = kMostDrainedLater;
   closes_ = answers_close(flags);
   if (closes_) {
     head.connection = "close";

@@ -198,6 +198,7 @@ class Connection final : Transport::Sink {
   unsigned answered_ = 0;  // how many requests
   unsigned waiting_ = 0;   // what it was when the body was asked for
   std::size_t drained_ = 0;
+  std::size_t most_drained_ = 0;  // of a body that nobody wanted, behind the response
   const char* body_fault_ = nullptr;
   int body_status_ = 0;
   int refused_ = 0;  // the status, until it is told

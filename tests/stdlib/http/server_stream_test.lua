@@ -430,6 +430,33 @@ test("errors of a stream: before the first byte a 500, after it the connection i
   reported()
 end)
 
+test("what a streamed answer leaves of a body is drained up to a bound", function()
+  local go_on = async.Event()
+  local port = start(function(req)
+    if req.path == "/whole" then return "whole" end
+    return http.response { stream = function()
+      if go_on:is_set() then return nil end
+      go_on:set()
+      return "part"
+    end }
+  end)
+  local function post(path, size)
+    go_on:clear()
+    local peer = raw.connect(port)
+    peer:send(("POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\nsome"):format(path, size))
+    return peer, peer:read_until "\r\n\r\n"
+  end
+  local peer, head = post("/", 262144)
+  test.eq(head:find "Connection: close", nil)
+  test.eq(peer:read_until "0\r\n\r\n", "4\r\npart\r\n0\r\n\r\n")
+  peer:send(("x"):rep(262140)):send "GET /whole HTTP/1.1\r\nHost: a\r\n\r\n"
+  test.matches(peer:read_response(), "whole$")
+  test.contains(select(2, post("/", 262149)), "Connection: close\r\n")
+  -- One that is complete knows that nothing more will be read.
+  test.contains(select(2, post("/whole", 65541)), "Connection: close\r\n")
+  test.eq(select(2, post("/whole", 65540)):find "Connection: close", nil)
+end)
+
 test("a stream that does not have the length that was announced is cut", function()
   local port = start(function(req)
     return http.response { stream = parts_of("abc", "def"),
