@@ -12,7 +12,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <lua.hpp>
+#include <rille/access.hpp>
 
 namespace rille {
 
@@ -72,21 +74,36 @@ ssize_t CachedFile::send(int socket, off_t at, std::size_t size) const {
 
 namespace {
 
-// take(root, path, most) -> size, time of the last change, content: a string if it has at most
-// `most` bytes, else a CachedFile; nothing if the file is not there, is none, does not lie in the
-// folder, or if finding that out would take time.
-int take(lua_State* L) {
-  const char* root = luaL_checkstring(L, 1);
-  const char* path = luaL_checkstring(L, 2);
-  auto most = static_cast<std::size_t>(luaL_checknumber(L, 3));
-  // Not kept open: another one may take the folder's place.
+// A file within a folder. That is not kept open: another one may take its place.
+Socket open_within(const char* root, const char* path) {
   Socket folder = open_now(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0);
-  if (!folder.is_open()) return 0;
-  Socket file = open_now(folder.get(), path, O_RDONLY | O_NONBLOCK | O_NOCTTY, RESOLVE_BENEATH);
+  if (!folder.is_open()) return folder;
+  return open_now(folder.get(), path, O_RDONLY | O_NONBLOCK | O_NOCTTY, RESOLVE_BENEATH);
+}
+
+// A file by its path alone, which may be that of a device: to open that may do something.
+Socket open_anywhere(const char* path) {
+  Socket place = open_now(AT_FDCWD, path, O_PATH, 0);
+  struct stat st;
+  bool is_file = place.is_open() && ::fstat(place.get(), &st) == 0 && S_ISREG(st.st_mode);
+  return is_file ? open_now(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0) : Socket();
+}
+
+// take(root | nil, path, most) -> size, time of the last change, content: a string if it has at
+// most `most` bytes, else a CachedFile; nothing if the file is not there, is none, does not lie in
+// the folder, or if finding that out would take time. So it is where not everything is granted:
+// rille.fs asks for each file.
+int take(lua_State* L) {
+  const char* root = luaL_optstring(L, 1, nullptr);
+  std::size_t size;
+  const char* path = luaL_checklstring(L, 2, &size);
+  auto most = static_cast<std::size_t>(luaL_checknumber(L, 3));
+  if (Access::of(L) || std::strlen(path) != size) return 0;
+  Socket file = root ? open_within(root, path) : open_anywhere(path);
   struct stat st;
   if (!file.is_open() || ::fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return 0;
   CachedFile cached(std::move(file));
-  auto size = static_cast<std::size_t>(st.st_size);
+  size = static_cast<std::size_t>(st.st_size);
   lua_pushnumber(L, static_cast<double>(st.st_size));
   lua_pushnumber(
       L, static_cast<double>(st.st_mtim.tv_sec) + static_cast<double>(st.st_mtim.tv_nsec) * 1e-9);

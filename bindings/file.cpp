@@ -424,6 +424,8 @@ const rille_reg kFunctions[] = {
     {"put_out", put_out, 0},
     {"mkstemp", make_temp_file, 0},
     {"descriptor", descriptor, 0},
+    {"open_beneath", open_beneath, 0},
+    {"adopt", adopt, 0},
     {nullptr, nullptr, 0},
 };
 

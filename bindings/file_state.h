@@ -145,4 +145,12 @@ int take_number(lua_State* L);
 int hold(lua_State* L);
 int release(lua_State* L);
 
+// file_beneath.cpp
+
+// open_beneath(root, path) -> err, type; of a plain file also the file, its size, the time of its
+// last change. `root` is the real path of the folder in which it has to lie, links included.
+int open_beneath(lua_State* L);
+// adopt(path, descriptor) -> err, file: a plain file that somebody else has open, and keeps open.
+int adopt(lua_State* L);
+
 }  // namespace rille::fs

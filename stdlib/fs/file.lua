@@ -391,6 +391,29 @@ function M.open(path, mode, perm)
   return new_file(path, handle, letters:find("w", 1, true))
 end
 
+--- Opens a plain file that lies within a folder, links included, whoever changes them meanwhile.
+---@async
+---@param root string  the folder's real path
+---@param path string  relative
+---@return File?, table|string  its `type`, `size` and `mtime`; for anything else nil and its type
+-- Errors: OSError; ENOENT also for what lies elsewhere.
+function M.open_beneath(root, path)
+  local err, kind, handle, size, mtime = binding.open_beneath(root, path)
+  if err ~= nil then raise(err) end
+  if kind ~= "file" then return nil, kind end
+  return new_file(root .. "/" .. path, handle, false), { type = kind, size = size, mtime = mtime }
+end
+
+--- A plain file by a descriptor that somebody else has, and which it does not close.
+---@param path string
+---@param descriptor integer
+---@return File
+function M.adopt(path, descriptor)
+  local err, handle = binding.adopt(path, descriptor)
+  if err ~= nil then raise(err) end
+  return new_file(path, handle, false)
+end
+
 function M.mkstemp(prefix)
   local err, handle, path = binding.mkstemp(arguments.temp_template(prefix, "mkstemp"))
   if err ~= nil then raise(err) end

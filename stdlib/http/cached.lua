@@ -1,7 +1,7 @@
 --- Files of a folder that the system has in its cache: they are sent without a trip to the pool of
 -- threads, which costs more than the rest of a request. What is not there is read as any file.
 local binding = require "rille.core.cached_file"
-local fs = require "rille.fs"
+local adopt = require("rille.fs.file").adopt
 
 local take = binding.take
 local setmetatable = setmetatable
@@ -21,9 +21,9 @@ local M = {
 local Cached = {}
 Cached.__index = Cached
 
---- Looks for a file that lies within a folder, links included.
----@param root string  the folder's real path
----@param path string  relative
+--- Looks for a file, with a folder for one that lies within it, links included.
+---@param root string?  the folder's real path
+---@param path string  relative to the folder, if there is one
 ---@return table? stat  `size`, `mtime`, `type`; nil if it has to be looked for in another way
 ---@return string|CachedFile content
 function M.take(root, path)
@@ -31,22 +31,16 @@ function M.take(root, path)
   if not size then return nil end
   local stat = { size = size, mtime = mtime, type = "file" }
   if type(content) == "string" then return stat, content end
-  return stat, setmetatable({ path = root .. "/" .. path, _file = content, _stat = stat }, Cached)
+  if root then path = root .. "/" .. path end
+  return stat, setmetatable({ path = path, _file = content, _stat = stat }, Cached)
 end
 
 function M.is_cached(value) return getmetatable(value) == Cached end
 
 -- What the system has not in its cache, by way of the pool.
 local function fetch(self, at, size)
-  local file = self._open
-  if not file then
-    file = fs.open(self.path)
-    self._open = file
-    local stat = file:stat()
-    if stat.size ~= self._stat.size or stat.mtime ~= self._stat.mtime then
-      error(format("the file '%s' has changed while it was sent", self.path), 0)
-    end
-  end
+  local file = self._open or adopt(self.path, self._file:descriptor())
+  self._open = file
   file:seek("set", at)
   local data = file:read(size)
   if data then return data end

@@ -147,11 +147,9 @@ local function not_found(path)
 end
 
 -- What a small file holds; nil if it is not the one that `stat` tells of any more.
-local function small_content(path, stat)
-  local ok, data = xpcall(fs.read_file, keep_trace, path)
-  if ok then return #data == stat.size and data or nil end
-  if not errors.is(data, "OSError") then rethrow(data) end
-  return nil
+local function small_content(file, stat)
+  local data = file:read(stat.size + 1) or ""
+  return #data == stat.size and data or nil
 end
 
 -- Text of the versions seen last, by time and size: most files are asked for again and again.
@@ -189,9 +187,9 @@ local function version_of(stat, lines)
   return version.tag, version.modified, version.added
 end
 
--- Sends a file: open, or small, then with its content or read by its path. Gives the status and how
--- many bytes were sent; false if it has to be opened.
-local function send(conn, req, status, file, path, stat, content_type, lines, flags, type_path,
+-- Sends a file: open, or what a small one holds. Gives the status and how many bytes were sent.
+-- `at_start`: the file stands there.
+local function send(conn, req, status, file, at_start, stat, content_type, lines, flags, type_path,
     content)
   local size = stat.size
   local tag, modified, added = version_of(stat, lines)
@@ -230,9 +228,8 @@ local function send(conn, req, status, file, path, stat, content_type, lines, fl
       if encoder then lines = lines:gsub("Accept%-Ranges: bytes\r\n", "") end
     end
   end
-  if not file then
-    local data = content or small_content(path, stat)
-    if not data then return false end
+  if content then
+    local data = content
     if status == 206 then data = cut(data, parts) end
     if encoder then data = encoder:finish(data) end
     conn:respond(status, data, content_type, lines, flags)
@@ -241,7 +238,7 @@ local function send(conn, req, status, file, path, stat, content_type, lines, fl
   local has_body = conn:start(status, not encoder and length or nil, content_type, lines, flags)
   local sent = 0
   if has_body and length > 0 then
-    if not send_parts(conn, file, parts, encoder, path ~= nil) then
+    if not send_parts(conn, file, parts, encoder, at_start) then
       conn:cut()
       return status, 0
     end
@@ -270,10 +267,25 @@ local function finish(file, ok, ...)
   return ...
 end
 
-local function send_open(conn, req, r, status, file, path, ...)
+local function send_open(conn, req, status, file, ...)
   local stat = file:stat()
   if stat.type ~= "file" then not_found(file.path) end
-  return send(conn, req, status, file, path, stat, ...)
+  return send(conn, req, status, file, false, stat, ...)
+end
+
+-- A file that was opened just now, perhaps with what was found out about it.
+local function send_fresh(conn, req, status, file, stat, ...)
+  if not stat then
+    stat = file:stat()
+    if stat.type ~= "file" then not_found(file.path) end
+  end
+  if stat.size > cached.SMALL or cached.is_cached(file) then
+    return send(conn, req, status, file, true, stat, ...)
+  end
+  local content = small_content(file, stat)
+  if not content then return send_open(conn, req, status, file, ...) end
+  local content_type, lines, flags, type_path = ...
+  return send(conn, req, status, nil, true, stat, content_type, lines, flags, type_path, content)
 end
 
 --- Sends a file, given as a path or open; an open one is closed afterwards.
@@ -286,32 +298,28 @@ end
 function M.send(conn, req, r, status, value, content_type, lines, flags)
   if type(value) == "string" then
     local type_path = r._type_path or value
-    -- What was found out about it, unless somebody has put another file in its place.
-    local is_known = r._path == value
-    local content = is_known and r._content or nil
+    local stat, content
+    -- What was found already, unless somebody has put another file in its place.
+    if r._path == value then
+      stat, content = r._stat, r._content
+    else
+      stat, content = cached.take(nil, value)
+    end
     if type(content) == "string" then
-      return send(conn, req, status, nil, value, r._stat, content_type, lines, flags, type_path,
+      return send(conn, req, status, nil, true, stat, content_type, lines, flags, type_path,
         content)
-    elseif content then
-      return finish(content, xpcall(send, keep_trace, conn, req, status, content, value, r._stat,
-        content_type, lines, flags, type_path))
+    elseif not content then
+      -- Others, such as FIFOs, might not even open.
+      if or_not_found(fs.stat, value).type ~= "file" then not_found(value) end
+      content = or_not_found(fs.open, value)
     end
-    local stat = is_known and r._stat or or_not_found(fs.stat, value)
-    -- Others, such as FIFOs, might not even open.
-    if stat.type ~= "file" then not_found(value) end
-    if stat.size <= cached.SMALL then
-      local sent, bytes = send(conn, req, status, nil, value, stat, content_type, lines, flags,
-        type_path)
-      if sent then return sent, bytes end
-    end
-    local file = or_not_found(fs.open, value)
-    return finish(file, xpcall(send_open, keep_trace, conn, req, r, status, file, value,
+    return finish(content, xpcall(send_fresh, keep_trace, conn, req, status, content, stat,
       content_type, lines, flags, type_path))
   elseif type(value) ~= "table" or type(value.stat) ~= "function" then
     error("file: path or File expected, got " .. type(value), 0)
   end
-  return finish(value, xpcall(send_open, keep_trace, conn, req, r, status, value, nil,
-    content_type, lines, flags, value.path))
+  return finish(value, xpcall(send_open, keep_trace, conn, req, status, value, content_type, lines,
+    flags, value.path))
 end
 
 return M

@@ -1,5 +1,6 @@
 --- Files of a folder, and nothing else: whatever a path says, what is sent lies within it.
 local fs = require "rille.fs"
+local open_beneath = require("rille.fs.file").open_beneath
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
@@ -9,17 +10,17 @@ local cached = require "rille.http.cached"
 local xpcall = require("rille.core.protect").xpcall
 local keep_trace, rethrow = task.keep_trace, task.rethrow
 local rawget, type, ipairs, tonumber = rawget, type, ipairs, tonumber
-local find, sub, byte, format = string.find, string.sub, string.byte, string.format
+local find, byte, format = string.find, string.byte, string.format
 
 local KNOWN = { index = true, dotfiles = true, max_age = true, precompressed = true }
 -- What stands for "there is no such file", whatever the reason.
 local ABSENT = { ENOENT = true, ENOTDIR = true, ELOOP = true, ENAMETOOLONG = true, EINVAL = true }
 local ENCODINGS = { { "br", ".br" }, { "zstd", ".zst" }, { "gzip", ".gz" } }
 
--- The real path of a file, or nil if there is none.
-local function real_path(path)
-  local ok, result = xpcall(fs.realpath, keep_trace, path)
-  if ok then return result end
+-- Calls a function of rille.fs; nil if there is nothing.
+local function or_nothing(fn, ...)
+  local ok, result, more = xpcall(fn, keep_trace, ...)
+  if ok then return result, more end
   if errors.is(result, "OSError") and ABSENT[result.code] then return nil end
   if errors.is(result, "OSError") and result.code == "EACCES" then response.abort(403) end
   return rethrow(result)
@@ -72,14 +73,6 @@ return function(prefix, dir, options)
   if max_age ~= nil then max_age = check.count(max_age, 0, "max_age", "static") end
   local root
 
-  -- A file within the folder, with links followed; nil if there is none, or it is elsewhere.
-  local function within(path)
-    local real = real_path(path)
-    if not real then return nil end
-    local inside = root == "/" or real == root or sub(real, 1, #root + 1) == root .. "/"
-    return inside and real or nil
-  end
-
   -- The response with a file that the system has in its cache; nil if it has to be looked for.
   local function from_cache(req, path)
     if options.precompressed and req.headers["accept-encoding"] then return nil end
@@ -93,23 +86,24 @@ return function(prefix, dir, options)
       _path = full, _stat = stat, _content = content }
   end
 
-  local function encoded(req, real, headers)
-    if not options.precompressed then return real end
+  -- The file of the same name that is compressed in a way that the client takes.
+  local function open_encoded(req, path, headers)
     headers.Vary = "Accept-Encoding"
     local header = req.headers["accept-encoding"]
-    if not header then return real end
+    if not header then return nil end
     for _, entry in ipairs(ENCODINGS) do
-      local other = accepts(header, entry[1]) and within(real .. entry[2])
-      if other and fs.is_file(other) then
-        headers["Content-Encoding"] = entry[1]
-        return other
+      if accepts(header, entry[1]) then
+        local file, stat = or_nothing(open_beneath, root, path .. entry[2])
+        if file then
+          headers["Content-Encoding"] = entry[1]
+          return file, stat
+        end
       end
     end
-    return real
   end
 
   return function(req)
-    root = root or real_path(dir)
+    root = root or or_nothing(fs.realpath, dir)
     local path = root and relative_path(rawget(req, "_segments"), rawget(req, "_at"),
       options.dotfiles)
     if not path then return 404 end
@@ -120,20 +114,26 @@ return function(prefix, dir, options)
     end
     local ready = from_cache(req, path)
     if ready then return ready end
-    local real = within(root .. "/" .. path)
-    if not real then return 404 end
-    local stat = fs.stat(real)
-    if stat.type == "directory" and not wants_folder then
-      if not index or not within(real .. "/" .. index) then return 404 end
+    local file, stat = or_nothing(open_beneath, root, path)
+    if stat == "directory" and not wants_folder and index then
+      local found = or_nothing(open_beneath, root, path .. "/" .. index)
+      if not found then return 404 end
+      found:close()
       local query = req.target:match "%?.*$" or ""
       return response.redirect(req.raw_path .. "/" .. query, 301)
     end
-    -- Not a device, nor a FIFO, which would not even open.
-    if stat.type ~= "file" then return 404 end
+    -- Neither a folder, nor a device, nor a FIFO.
+    if not file then return 404 end
     local headers = {}
     if max_age then headers["Cache-Control"] = format("max-age=%d", max_age) end
-    local file = encoded(req, real, headers)
-    return response.new { status = 200, file = file, headers = headers, _type_path = path,
-      _path = real, _stat = stat }
+    if options.precompressed then
+      local other, other_stat = open_encoded(req, path, headers)
+      if other then
+        file:close()
+        file, stat = other, other_stat
+      end
+    end
+    return response.new { status = 200, file = file.path, headers = headers, _type_path = path,
+      _path = file.path, _stat = stat, _content = file }
   end
 end

@@ -37,7 +37,7 @@ test("a file that is being sent is closed", function()
   local path = test.write(test.tmpdir() .. "/f", ("x"):rep(3000000))
   cancel_everywhere(10, function()
     local server = http.serve { compress = true,
-      handler = function() return http.response { file = path } end }
+      handler = function() return http.response { file = fs.open(path) } end }
     exchange(server, CLOSING)
     server:close(0)
   end)

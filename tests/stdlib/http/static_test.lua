@@ -1,6 +1,7 @@
 -- Files of a folder: what is sent out of the system's cache, and what never leaves another folder.
 local async, test = require "rille.async", require "support.test"
 local http, fs = require "rille.http", require "rille.fs"
+local worker, cached = require "rille.worker", require "rille.http.cached"
 local raw = require "stdlib.http.raw"
 local tls = require "support.tls"
 
@@ -100,7 +101,7 @@ test("a file that shrinks while it is sent ends the connection, and is reported"
   assert(not ok or size < #content)
   local reports = test.reports()
   test.eq(#reports, 1)
-  test.matches(tostring(reports[1].error), "large.bin' has changed while it was sent")
+  test.matches(tostring(reports[1].error), "large.bin' became shorter while it was sent")
 end)
 
 test("files over TLS and HTTP/2, and compressed ones", function()
@@ -137,6 +138,52 @@ test("links lead within the folder alone, to wherever they are written", functio
     got[i] = get(server, path)
   end
   test.eq(got, { 200, 200, 404, 404, 404, 200, 404, 404, 404, 404 })
+end)
+
+test("a folder that becomes a link while a file is looked for shows nothing of the outside",
+  { limit = 5 }, function()
+    local server, root, dir = serve()
+    fs.mkdir(root .. "/a")
+    fs.mkdir(dir .. "/secret")
+    test.write(root .. "/a/file.txt", "inside")
+    test.write(dir .. "/secret/file.txt", "outside")
+    fs.symlink(dir .. "/secret", root .. "/b")
+    -- Absolute, so that it takes the longer way.
+    fs.symlink(root .. "/a/file.txt", root .. "/link.txt")
+    local stop = worker.Channel(1)
+    local swapper = async.spawn(worker.run, function(folder, channel)
+      local rounds = 0
+      local a, b, c = folder .. "/a", folder .. "/b", folder .. "/c"
+      repeat
+        for _ = 1, 100 do
+          assert(os.rename(a, c) and os.rename(b, a))
+          assert(os.rename(a, b) and os.rename(c, a))
+        end
+        rounds = rounds + 100
+      until require("rille.async").move_on_after(0, function() channel:recv() end)
+      return rounds
+    end, root, stop)
+    local seen = {}
+    for _ = 1, 400 do
+      local status, body = get(server, "/link.txt")
+      seen[status .. (status == 200 and body or "")] = true
+    end
+    stop:send(true)
+    assert(swapper:await() > 0)
+    test.eq({ seen["200outside"], seen["200inside"] }, { nil, true })
+    test.eq(select(2, get(server, "/link.txt")), "inside")
+  end)
+
+test("a file by its path is taken out of the system's cache, and nothing else is", function()
+  local dir = test.tmpdir()
+  local path = test.write(dir .. "/file.txt", "content")
+  assert(os.execute("mkfifo " .. dir .. "/fifo") == 0)
+  local stat, content = cached.take(nil, path)
+  if not stat then return print "# skipped: the system tells nothing of its cache" end
+  test.eq({ stat.size, content }, { 7, "content" })
+  for _, other in ipairs { dir .. "/none", dir, dir .. "/fifo", path .. "\0", "/dev/null" } do
+    test.eq(cached.take(nil, other), nil, other)
+  end
 end)
 
 test("another folder may take the place of the first", function()
