@@ -5,6 +5,7 @@ local task = require "rille.core.task"
 local errors = require "rille.errors"
 local base64 = require "rille.http.base64"
 local connect = require "rille.net.connect"
+local no_proxy = require "rille.http.no_proxy"
 local xpcall = require("rille.core.protect").xpcall
 
 local keep_trace, rethrow = task.keep_trace, task.rethrow
@@ -99,33 +100,12 @@ local getenv = require("rille.process").getenv
 
 local function variable(name) return getenv(name:lower()) or getenv(name:upper()) end
 
--- One entry of no_proxy: a host with all below it, perhaps with a port, an address, or a `*`.
-local function is_exempt(entry, host, port)
-  if entry == "*" then return true end
-  local name, number = entry:match "^(.-):(%d+)$"
-  if name and not name:find(":", 1, true) then
-    if tonumber(number) ~= port then return false end
-    entry = name
-  end
-  entry = entry:lower():gsub("^%*?%.", ""):gsub("^%[(.*)%]$", "%1")
-  return host == entry or host:sub(-#entry - 1) == "." .. entry
-end
-
---- True if `no_proxy`, a list or a text with commas, names the host.
-function M.is_exempt(no_proxy, url)
-  if type(no_proxy) == "table" then no_proxy = table.concat(no_proxy, ",") end
-  for entry in (no_proxy or ""):gmatch "[^,%s]+" do
-    if is_exempt(entry, url.host, url.port) then return true end
-  end
-  return false
-end
-
 --- The proxy that the environment names for a URL: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
 ---@return string?
 -- Source: curl(1). HTTP_PROXY in capitals is what a CGI program is given for a field `Proxy:`, so
 -- there only the small letters count.
 function M.proxy_of_environment(url)
-  if M.is_exempt(variable "no_proxy", url) then return nil end
+  if no_proxy.names(variable "no_proxy", url) then return nil end
   local found
   if url.tls then
     found = variable "https_proxy"

@@ -1,63 +1,15 @@
 --- Who asks: the peer, or, if that is a proxy which is trusted, whom it names.
 local check = require "rille.core.check"
 
+local networks = require "rille.http.networks"
+
 local trim = require("rille.http.fields").trim
+local bytes_of, is_within = networks.bytes, networks.is_within
 
 local M = {}
 
-local type, ipairs, tostring, tonumber = type, ipairs, tostring, tonumber
+local type, ipairs, tostring = type, ipairs, tostring
 local format = string.format
-
--- ---- addresses as bits --------------------------------------------------------------------------
-
--- The bytes of an IP address, or nil.
-local function bytes_of(ip)
-  local a, b, c, d = ip:match "^(%d+)%.(%d+)%.(%d+)%.(%d+)$"
-  if a then
-    local bytes = { tonumber(a), tonumber(b), tonumber(c), tonumber(d) }
-    for _, byte in ipairs(bytes) do
-      if byte > 255 then return nil end
-    end
-    return bytes
-  end
-  if not ip:find(":", 1, true) or ip:find "[^%x:.]" or ip:find(":::", 1, true) then return nil end
-  local function groups(text)
-    local list = {}
-    for group in text:gmatch "[^:]+" do
-      if group:find(".", 1, true) then
-        local inner = bytes_of(group)
-        if not inner then return nil end
-        for _, byte in ipairs(inner) do list[#list + 1] = byte end
-      else
-        if #group > 4 then return nil end
-        local n = tonumber(group, 16)
-        list[#list + 1] = math.floor(n / 256)
-        list[#list + 1] = n % 256
-      end
-    end
-    return list
-  end
-  local head, tail = ip:match "^(.-)::(.*)$"
-  local first, last = groups(head or ip), groups(tail or "")
-  if not first or not last then return nil end
-  if not head then return #first == 16 and first or nil end
-  if #first + #last > 14 then return nil end
-  while #first + #last < 16 do first[#first + 1] = 0 end
-  for _, byte in ipairs(last) do first[#first + 1] = byte end
-  return first
-end
-
-local function is_within(bytes, net)
-  if #bytes ~= #net.bytes then return false end
-  local left = net.bits
-  for i, byte in ipairs(net.bytes) do
-    if left <= 0 then return true end
-    local unit = left >= 8 and 1 or 2 ^ (8 - left)
-    if math.floor(byte / unit) ~= math.floor(bytes[i] / unit) then return false end
-    left = left - 8
-  end
-  return true
-end
 
 --- Reads the option `trusted_proxies`: true for all, or a list of addresses, networks in the form
 -- "10.0.0.0/8", and "unix". Gives a function that says whether an address is trusted (nil: a Unix
@@ -72,14 +24,12 @@ function M.trust(value, name)
     if text == "unix" then
       unix = true
     else
-      local ip, bits = tostring(text):match "^([^/]+)/?(%d*)$"
-      local bytes = ip and bytes_of(ip)
-      bits = bits ~= "" and tonumber(bits) or bytes and #bytes * 8
-      if not bytes or bits > #bytes * 8 then
+      local net = networks.parse(tostring(text))
+      if not net then
         check.bad("trusted_proxies", name, format("'%s' is no address or network",
           tostring(text)))
       end
-      nets[#nets + 1] = { bytes = bytes, bits = bits }
+      nets[#nets + 1] = net
     end
   end
   return function(ip)

@@ -10,6 +10,7 @@ local url_of = require "rille.http.url"
 local bodies = require "rille.http.body"
 local cookies = require "rille.http.cookies"
 local connect = require "rille.http.connect"
+local no_proxy = require "rille.http.no_proxy"
 local exchange = require "rille.http.exchange"
 local encodings = require "rille.http.encodings"
 local response_of = require "rille.http.client_response"
@@ -22,6 +23,7 @@ local xpcall = require("rille.core.protect").xpcall
 local attempt, fail, time_out = exchange.attempt, exchange.fail, exchange.time_out
 local read_in_time = exchange.read_in_time
 local read_timeouts, read_count = options_of.timeouts, options_of.count
+local read_no_proxy = no_proxy.read
 local read_auth, read_headers, add_query = options_of.auth, options_of.headers, options_of.add_query
 local keep_trace, rethrow = task.keep_trace, task.rethrow
 local move_on_after, time = async.move_on_after, async.time
@@ -295,7 +297,7 @@ local function proxy_of(state)
   if proxy == "env" then
     proxy = connect.proxy_of_environment(url)
     if not proxy then return nil end
-  elseif connect.is_exempt(state.no_proxy, url) then
+  elseif no_proxy.names(state.no_proxy, url) then
     return nil
   end
   local parts = url_of.parse(proxy)
@@ -485,7 +487,8 @@ function Session:_request(method, text, options, name, position)
     max_body = read_count(options.max_body, self._max_body, "max_body", name),
     redirects = read_count(options.redirects, self._redirects, "redirects", name),
     tls = options.tls == nil and self._tls or options.tls, history = nil, hops = 0,
-    proxy_option = proxy, no_proxy = options.no_proxy or self._no_proxy, phase = "connect",
+    proxy_option = proxy, phase = "connect",
+    no_proxy = read_no_proxy(options.no_proxy, name) or self._no_proxy,
   }
   if state.max_body == math.huge then state.max_body = 0 end
   local total = timeouts.total
@@ -551,11 +554,13 @@ local M = { methods = METHODS }
 --- Makes a session.
 ---@param options? table  `base_url`, `headers`, `timeout`, `limit` (requests at once, 100),
 -- `limit_per_host` (the same for each server; none), `cookies` (false: none; a map fills the jar),
--- `proxy` (a URL, false, or "env"), `no_proxy`, `auth`, `http2` (true: where a server of https
--- chooses it; false; "prior": for http too, without asking), `idle_timeout` (60 s), `path` (of a
--- Unix socket), `tls`, `redirects`, `max_body`. With HTTP/1 each request in progress has a
--- connection of its own, so the limits are those of connections too; with HTTP/2 all requests to a
--- server share one. A `tls` context says itself by `alpn` whether it offers HTTP/2.
+-- `proxy` (a URL, false, or "env"), `no_proxy` (a list, or a text with commas: hosts with all below
+-- them, addresses, networks such as "10.0.0.0/8", each perhaps with a port; `*` for all), `auth`,
+-- `http2` (true: where a server of https chooses it; false; "prior": for http too, without
+-- asking), `idle_timeout` (60 s), `path` (of a Unix socket), `tls`, `redirects`, `max_body`. With
+-- HTTP/1 each request in progress has a connection of its own, so the limits are those of
+-- connections too; with HTTP/2 all requests to a server share one. A `tls` context says itself by
+-- `alpn` whether it offers HTTP/2.
 ---@return Session
 -- Source: aiohttp.ClientSession.
 function M.new(options)
@@ -598,7 +603,8 @@ function M.new(options)
     _base_authorization = base.user and read_auth({ user = base.user, password = base.password }),
     _headers = read_headers(options.headers, {}, name),
     _timeouts = read_timeouts(options.timeout, { total = TOTAL, connect = CONNECT }, name),
-    _proxy = proxy, _no_proxy = options.no_proxy, _authorization = read_auth(options.auth, name),
+    _proxy = proxy, _no_proxy = read_no_proxy(options.no_proxy, name),
+    _authorization = read_auth(options.auth, name),
     _path = options.path and check.string(options.path, "path", name) or nil, _tls = options.tls,
     _max_body = max_body == math.huge and 0 or max_body,
     _redirects = read_count(options.redirects, REDIRECTS, "redirects", name),
