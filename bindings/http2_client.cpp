@@ -361,6 +361,7 @@ struct ClientSession::Place {
     if (!L) {
       if (self->is_given) self->session->free_place();
       return 0;
+  double ticket = 0;
     }
     lua_pushnil(L);
     if (!self->is_given) return 1;
@@ -378,7 +379,7 @@ ClientSession::ClientSession(uv_loop_t* loop, std::unique_ptr<Transport> transpo
   linger_ms = 0;
 }
 
-int ClientSession::open_stream(lua_State* L) {
+int ClientSession::open_stream(lua_State* L, double ticket) {
   if (!is_usable()) return 0;
   idle_since_ = 0;
   if (places_.empty() && has_place()) {
@@ -396,7 +397,10 @@ int ClientSession::open_stream(lua_State* L) {
     rille_complete(w, Place::push, self);
   };
   rille_waiter* waiter = place->waiter = rille_prepare(L, give_up, place.get());
-  places_.push_back(place.release());
+  place->ticket = ticket;
+  auto before = places_.end();
+  while (before != places_.begin() && (*(before - 1))->ticket > ticket) --before;
+  places_.insert(before, place.release());
   return rille_park(L, waiter);
 }
 
@@ -562,9 +566,11 @@ const rille_reg kStreamMethods[] = {
     {"close", stream_close, 0},
     {nullptr, nullptr, 0}};
 
-// connection:open_stream() -> a stream for one request, as soon as the server allows one more; or
-// nothing if the connection takes no more of them
-int connection_open_stream(lua_State* L) { return check_session(L)->open_stream(L); }
+// connection:open_stream(ticket) -> a stream for one request, as soon as the server allows one
+// more; or nothing if the connection takes no more of them. The lowest ticket comes first.
+int connection_open_stream(lua_State* L) {
+  return check_session(L)->open_stream(L, luaL_checknumber(L, 2));
+}
 
 template <auto tells>
 int connection_tells(lua_State* L) {

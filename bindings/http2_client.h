@@ -96,8 +96,8 @@ class ClientSession final : public Session, public std::enable_shared_from_this<
   const std::string& scheme() const { return scheme_; }
 
   // Waits until the server allows another request, and gives a stream for it; nothing if the
-  // connection takes no more.
-  int open_stream(lua_State* L);
+  // connection takes no more. Of those who wait the lowest ticket comes first.
+  int open_stream(lua_State* L, double ticket);
   // A place that open_stream gave was not used.
   void free_place();
   // It is used now.

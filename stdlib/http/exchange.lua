@@ -251,12 +251,16 @@ end
 local function open(scope, state, fresh)
   local session = state.session
   local pool = session._pool
-  local connection = pool:acquire(state.destination, fresh)
-  if connection then
-    state.reused = true
-    return connection
+  if state.has_permit then
+    state.has_permit = false
+  else
+    local connection = pool:acquire(state.destination, fresh)
+    if connection then
+      state.reused = true
+      return connection
+    end
   end
-  local ok, reused
+  local ok, connection, reused
   pool.dialing[scope] = true
   if state.http2 then
     ok, connection, reused = xpcall(multiplex.open, keep_trace, pool, state.destination, state)
@@ -302,7 +306,7 @@ function M.is_stale(state, connection, fault)
 end
 
 local MOST_MOVES = 5
--- Of many requests at once to a server that takes few for each connection some are unlucky.
+-- Many requests at once, to a server that takes few for each connection, need many of those.
 local MOST_REFUSALS = 50
 
 -- Whether the request may be sent once more. A connection of HTTP/2 that ends, as servers have it
@@ -326,8 +330,9 @@ end
 -- body unless it is to be streamed.
 ---@async
 function M.attempt(state, fresh)
-  local connection = acquire(state, fresh)
   local pool, destination = state.session._pool, state.destination
+  state.ticket = state.ticket or pool:ticket()
+  local connection = acquire(state, fresh)
   local ok, head, fault, body = xpcall(exchange, keep_trace, state, connection)
   if ok and head then
     if body then M.end_upload(state) end
@@ -335,7 +340,12 @@ function M.attempt(state, fresh)
   end
   local again = may_go_again(state, connection, ok and fault or head, fresh)
   connection:close()
-  pool:release(destination, connection)
+  -- Who was refused has waited for its turn, and keeps it.
+  if again and connection.finish and connection:was_refused() and not state.upload then
+    state.has_permit = true
+  else
+    pool:release(destination, connection)
+  end
   M.end_upload(state, true)
   if again then
     state.upload_fault = nil

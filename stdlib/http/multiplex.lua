@@ -5,6 +5,7 @@ local connect = require "rille.http.connect"
 local xpcall = require("rille.core.protect").xpcall
 
 local keep_trace, rethrow = task.keep_trace, task.rethrow
+local ipairs = ipairs
 
 local M = {}
 
@@ -22,10 +23,20 @@ function M.available()
   return binding.available()
 end
 
--- Opens a connection, and tells the others whether it can be shared.
+-- Waits until it is known what the connection speaks that another request opens.
+local function wait_for_dialing(destination, state)
+  local waiters, event = destination.dialing, async.Event()
+  local at = #waiters + 1
+  while at > 1 and waiters[at - 1].ticket > state.ticket do at = at - 1 end
+  table.insert(waiters, at, { ticket = state.ticket, event = event })
+  event:wait()
+end
+
+-- Opens a connection, and tells the others whether it can be shared. Those that were refused
+-- elsewhere and have asked before go first.
 local function dial(pool, destination, state)
-  local done = async.Event()
-  destination.dialing = done
+  local waiters = {}
+  destination.dialing = waiters
   local ok, connection, is_shared = xpcall(connect.open, keep_trace, state.url, state.proxy,
     state.context, state.proxy_context, state.http2, pool.idle_timeout)
   destination.dialing = false
@@ -38,14 +49,15 @@ local function dial(pool, destination, state)
       pool:made(connection)
     end
   end
-  done:set()
+  for _, waiter in ipairs(waiters) do waiter.event:set() end
   if not ok then rethrow(connection) end
+  if is_shared and waiters[1] and waiters[1].ticket < state.ticket then async.sleep(0) end
   return connection, is_shared
 end
 
 --- A stream of the destination's connection, which is opened if there is none; or a connection of
 -- HTTP/1, where the server speaks no more than that. While the first one is being opened, others
--- wait for what it turns out to be.
+-- wait for what it turns out to be. Whoever has asked first comes first: `state.ticket` tells.
 ---@async
 ---@return table connection, boolean reused
 function M.open(pool, destination, state)
@@ -53,10 +65,10 @@ function M.open(pool, destination, state)
   while not pool.closed and not destination.speaks_http1 do
     local shared = destination.shared
     if shared and shared:is_usable() then
-      local stream = shared:open_stream()
+      local stream = shared:open_stream(state.ticket)
       if stream then return stream, reused end
     elseif destination.dialing then
-      destination.dialing:wait()
+      wait_for_dialing(destination, state)
     else
       destination.shared, reused = false, false
       local connection, is_shared = dial(pool, destination, state)

@@ -18,7 +18,7 @@ Pool.__index = Pool
 ---@field key string
 ---@field resting table[]  the one used last is the last
 ---@field shared table|false  a connection of HTTP/2
----@field dialing Event|false  set when it is known what the first connection speaks
+---@field dialing table[]|false  who waits until it is known what the first connection speaks
 ---@field speaks_http1 boolean  and nothing else
 
 --- The place of a destination in the pool.
@@ -161,6 +161,12 @@ function Pool:give_back(d, connection, rests)
   free(self, d)
 end
 
+--- The place of a request among all of them, by when it has asked.
+function Pool:ticket()
+  self._tickets = self._tickets + 1
+  return self._tickets
+end
+
 --- Raises what a closed pool has to say.
 function Pool.refuse() errors._raise("InvalidStateError", "the session is closed") end
 
@@ -215,6 +221,6 @@ return function(limit, per_host, idle_timeout)
     -- Those that were made and may be open. As values: a weak table gives up a value before its
     -- finalizer runs, but a key only in the next cycle, and then it must not be touched any more.
     _open = setmetatable({}, { __mode = "v" }), _made = 0,
-    _used = 0, _resting = 0, closed = false, dialing = {},
+    _used = 0, _resting = 0, closed = false, dialing = {}, _tickets = 0,
   }, Pool)
 end

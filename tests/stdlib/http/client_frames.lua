@@ -1,6 +1,6 @@
 --- A server of HTTP/2 that says exactly what it is told to, frame by frame.
 local async, test = require "rille.async", require "support.test"
-local net = require "rille.net"
+local errors, net = require "rille.errors", require "rille.net"
 
 local frames = require "stdlib.http.frames"
 
@@ -80,11 +80,12 @@ function M.serve(fn, settings)
   local server = async.spawn(listener.serve, listener, function(stream)
     connections = connections + 1
     local peer = setmetatable({ stream = stream, number = connections }, Peer)
-    if stream:read_exactly(#PREFACE) ~= PREFACE then error "no client of HTTP/2" end
+    local begun, preface = pcall(stream.read_exactly, stream, #PREFACE)
+    -- The client may have gone already, or meanwhile.
+    if not begun and errors.is(preface, "IncompleteReadError") then return end
+    if preface ~= PREFACE then error "no client of HTTP/2" end
     if settings ~= false then peer:settings(settings or {}) end
     local ok, e = pcall(fn, peer)
-    -- The client may have gone meanwhile.
-    local errors = require "rille.errors"
     if not ok and not errors.is(e, "OSError") then error(e, 0) end
   end)
   test.defer(function()

@@ -228,6 +228,35 @@ test("a refused request is sent again, whatever its method, but not for ever", f
 end)
 
 test("a connection that ends while it rests is not used, and what it lost sent again", function()
+test("of requests that are refused again and again the oldest goes first", function()
+  local base, connections = frames.serve(function(peer)
+    local first
+    for _ = 1, 3 do
+      local id = peer:request()
+      if not id then return end
+      first = first or id
+    end
+    peer:go_away(first, 0):answer(first, "x")
+    while peer:read() do end
+  end, { 3, 3 })
+  for _, limit in ipairs { 100, 4 } do
+    local s, before = session { limit = limit }, connections()
+    local tasks, order = {}, {}
+    for i = 1, 12 do
+      tasks[i] = async.spawn(function()
+        s:get(base .. "/" .. i)
+        order[#order + 1] = i
+      end)
+    end
+    for i = 1, 10 do tasks[i]:await() end
+    -- For these two the server waits until a third one comes.
+    for i = 11, 12 do tasks[i]:cancel() end
+    async.wait(tasks)
+    test.eq(order, { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 })
+    assert(connections() - before >= 10)
+  end
+end)
+
   local base, connections = frames.serve(function(peer)
     peer:answer(peer:request(), "x")
     if peer.number == 1 then return end
