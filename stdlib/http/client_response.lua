@@ -6,7 +6,6 @@ local check = require "rille.core.check"
 local cookies = require "rille.http.cookies"
 local fields = require "rille.http.fields"
 local http1 = require "rille.core.http1"
-local disown = require("rille.async.cleanup").disown
 local xpcall = require("rille.core.protect").xpcall
 
 local keep_trace, rethrow = task.keep_trace, task.rethrow
@@ -14,7 +13,8 @@ local setmetatable, rawset, select = setmetatable, rawset, select
 local find, sub = string.find, string.sub
 
 -- `_head` is the head as it came, `_body` the body once it is collected. Of a response that is
--- streamed: `_exchange`, what it is read from, and `_decoder`, what undoes its codings.
+-- streamed: `_exchange`, what it is read from (see rille.http.held), and `_decoder`, what undoes
+-- its codings.
 ---@class ClientResponse
 ---@field status integer
 ---@field reason string  what the server calls the status
@@ -64,8 +64,7 @@ local function finish(self)
   local exchange = self._exchange
   if not exchange then return end
   self._exchange = false
-  disown(self)
-  exchange.release()
+  exchange:close()
 end
 
 local function read_raw(_, self)
@@ -97,10 +96,11 @@ end
 
 -- The next piece as it was sent; nil at the end.
 local function read_sent(self)
-  if self._closed then
+  local exchange = self._exchange
+  if self._closed or exchange and exchange.is_over then
     errors._raise("InvalidStateError", "the response is closed: " .. self.url)
   end
-  if not self._exchange then return nil end
+  if not exchange then return nil end
   local ok, piece = xpcall(read_in_time, keep_trace, self)
   if not ok then give_up(self, piece) end
   if piece then return piece end

@@ -16,7 +16,7 @@ local encodings = require "rille.http.encodings"
 local response_of = require "rille.http.client_response"
 local multiplex = require "rille.http.multiplex"
 local new_pool = require "rille.http.pool"
-local cleanup = require "rille.async.cleanup"
+local hold = require "rille.http.held"
 local is_own = require("rille.async.timeout").is_own
 local xpcall = require("rille.core.protect").xpcall
 
@@ -87,22 +87,6 @@ local function read_little(state, response, connection)
   state.session._pool:release(state.destination, connection)
   if not ok then rethrow(body) end
   response._body, response._decoder = "", nil
-end
-
-local function hold(state, response, connection)
-  local timeouts = state.timeouts
-  local pool, destination = state.session._pool, state.destination
-  response._exchange = {
-    connection = connection, deadline = state.deadline, total = timeouts.total,
-    read = timeouts.read, state = state,
-    release = function()
-      exchange.end_upload(state)
-      if not connection:is_reusable() then connection:close() end
-      pool:release(destination, connection)
-    end,
-  }
-  response._max_body = state.max_body
-  cleanup.own(response)
 end
 
 -- Looks at what a response's head brings besides the status: bit 1 cookies, 2 a coding.

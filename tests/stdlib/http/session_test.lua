@@ -707,6 +707,53 @@ test("lines and events of a response", function()
   end)
 end)
 
+test("a streamed response that nobody has any more gives its place back", function()
+  local base = serve(function(r)
+    if r.head:find "/short" then return answer "short" end
+    r.stream:write "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
+    r.stream:read()
+    return false
+  end)
+  local s = session { limit = 1 }
+  for _ = 1, 3 do
+    local function drop() s:get(base, { stream = true }):chunks()() end
+    drop()
+    collectgarbage()
+    collectgarbage()
+    test.eq(s:get(base .. "/short"):text(), "short")
+  end
+  test.eq(tostring(s), "Session: 0 connections in use, 1 idle")
+  -- One that is in use keeps it, whatever the collector does.
+  local response = s:get(base, { stream = true })
+  collectgarbage()
+  collectgarbage()
+  local pieces = response:chunks()
+  test.eq({ pieces(), tostring(s) }, { "half", "Session: 1 connections in use, 0 idle" })
+  response:close()
+end)
+
+test("a response that is dropped unread is told of in debug mode, and one that is closed is not",
+  function()
+    local base = serve(function() return answer "x" end)
+    local program = ([[
+      local http = require "rille.http"
+      local s = http.Session { limit = 1 }
+      local function ask(close)
+        local response = s:get("%s", { stream = true })
+        if close then response:close() end
+      end
+      ask(true)
+      ask(false)
+      collectgarbage()
+      collectgarbage()
+      s:get("%s")]]):format(base, base)
+    local path = test.write(test.tmpdir() .. "/script.lua", program)
+    local result = process.run { test.executable(), "--debug", path, timeout = 30 }
+    test.eq({ result.code, result.stderr },
+      { 0, ("rille: unclosed response: GET %s/\nmade at %s:4\n"):format(base, path) })
+    test.eq(process.run({ test.executable(), path, timeout = 30 }).stderr, "")
+  end)
+
 test("timeouts bound a streamed body too, and the pauses in it", function()
   local base = serve(function(r)
     r.stream:write "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx"
