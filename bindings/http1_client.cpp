@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "http_trailers.h"
+
 namespace rille::http1 {
 
 namespace {
@@ -78,6 +80,7 @@ void ClientConnection::pause() {
 void ClientConnection::rest(std::uint64_t ms) {
   in_exchange_ = false;
   rests_ = true;
+  trailers_ = parser_.trailers();
   parser_.next();
   read();
   if (ms == 0 || !transport_) return;
@@ -182,8 +185,8 @@ int ClientConnection::wait(lua_State* L, Want want) {
       this);
 }
 
-// Pushes the head, and which of the fields it has that a client has to look at.
-void ClientConnection::push_head(lua_State* L) {
+// Pushes the head, and what of it a client has to look at: see client_head.
+void ClientConnection::push_head(lua_State* L, bool is_complete) {
   const std::string& head = parser_.head();
   lua_pushlstring(L, head.data(), head.size());
   int fields = 0;
@@ -192,6 +195,7 @@ void ClientConnection::push_head(lua_State* L) {
     if (is_field(name, "set-cookie:")) fields |= 1;
     if (is_field(name, "content-encoding:")) fields |= 2;
   }
+  if (is_complete && !parser_.trailers().empty()) fields |= 4;
   lua_pushinteger(L, fields);
 }
 
@@ -221,10 +225,10 @@ int ClientConnection::push(lua_State* L) {
       lua_pushboolean(L, !parser_.has_head());
       return 2;
     case Want::kHead:
-      push_head(L);
+      push_head(L, false);
       return 3;
     case Want::kAll:
-      push_head(L);
+      push_head(L, true);
       [[fallthrough]];
     case Want::kBody:
       lua_pushlstring(L, parser_.body().data(), parser_.body().size());
@@ -272,7 +276,7 @@ int ClientConnection::push_exchange(lua_State* L) {
   bool rests = is_reusable();
   lua_pushnil(L);
   lua_pushinteger(L, parser_.status());
-  push_head(L);
+  push_head(L, true);
   lua_pushlstring(L, parser_.body().data(), parser_.body().size());
   lua_pushboolean(L, rests);
   if (rests) rest(rest_ms_);
@@ -322,7 +326,7 @@ int client_begin(lua_State* L) {
 }
 
 // connection:exchange(request, has_no_body, most_body, rest) -> the response's status, head, fields
-// as read_head gives them, body, and whether the connection rests now, for that many seconds (0:
+// as read_all gives them, body, and whether the connection rests now, for that many seconds (0:
 // for any time); or false and what is wrong: a text, or an error object that is not raised; or
 // nothing if the connection could not be used any more, and nothing was sent
 int client_exchange(lua_State* L) {
@@ -357,7 +361,8 @@ int client_continue(lua_State* L) {
   return check_client(L)->wait(L, ClientConnection::Want::kContinue);
 }
 
-// connection:read_all() -> head, fields, body; or nil, fault
+// connection:read_all() -> head, fields as read_head gives them, and 4 if there are trailers, body;
+// or nil, fault
 int client_all(lua_State* L) { return check_client(L)->wait(L, ClientConnection::Want::kAll); }
 
 // connection:read_head() -> head, and bits: 1 if it has Set-Cookie, 2 Content-Encoding; or nil,
@@ -369,6 +374,12 @@ int client_body(lua_State* L) { return check_client(L)->wait(L, ClientConnection
 
 // connection:read_piece() -> what has come of it; false at its end; or nil, fault
 int client_piece(lua_State* L) { return check_client(L)->wait(L, ClientConnection::Want::kPiece); }
+
+// connection:trailers() -> { name, value, name, value, ... } of the last response, at its end
+int client_trailers(lua_State* L) {
+  push_trailers(L, check_client(L)->trailers());
+  return 1;
+}
 
 template <bool (ClientConnection::*tells)() const>
 int client_tells(lua_State* L) {
@@ -408,6 +419,7 @@ const rille_reg kClientMethods[] = {
     {"read_head", client_head, RILLE_WAITS},
     {"read_body", client_body, RILLE_WAITS},
     {"read_piece", client_piece, RILLE_WAITS},
+    {"trailers", client_trailers, 0},
     {"is_reusable", client_tells<&ClientConnection::is_reusable>, 0},
     {"wants_more", client_tells<&ClientConnection::wants_more>, 0},
     {"is_untouched", client_tells<&ClientConnection::is_untouched>, 0},

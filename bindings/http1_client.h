@@ -4,6 +4,7 @@
 #include <lua.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "http1_message.h"
 #include "stream.h"
@@ -45,6 +46,11 @@ class ClientConnection final : Transport::Sink {
   int exchange(lua_State* L, std::string_view request, const Exchange& exchange,
                std::uint64_t rest_ms);
 
+  // What came behind the body of the last response, once that has come to its end.
+  const std::vector<std::string>& trailers() const {
+    return rests_ ? trailers_ : parser_.trailers();
+  }
+
   // True if another request may follow. REQUIRES: the response has come to its end.
   bool is_reusable() const;
   // True while nothing has come since the request was sent.
@@ -73,7 +79,7 @@ class ClientConnection final : Transport::Sink {
   bool is_satisfied() const;
   bool is_over() const { return fault_ || has_ended_ || !transport_; }
   int push(lua_State* L);
-  void push_head(lua_State* L);
+  void push_head(lua_State* L, bool is_complete);
   int push_exchange(lua_State* L);
   void expire();
   void read();
@@ -84,7 +90,8 @@ class ClientConnection final : Transport::Sink {
   Limits limits_{65536, 1000, 0, 0};
   Parser parser_;
   Handle<uv_timer_t> timer_;
-  std::string rest_;  // after the response
+  std::vector<std::string> trailers_;  // of the last response, while the connection rests
+  std::string rest_;                   // after the response
   Failure end_;
   const char* fault_ = nullptr;
   WaitPoint point_;

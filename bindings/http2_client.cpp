@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "http1_message.h"
+#include "http_trailers.h"
 #include "stream.h"
 
 namespace rille::http2 {
@@ -136,7 +137,13 @@ bool ClientExchange::refuse(const char* fault) {
 
 bool ClientExchange::field(std::string_view name, std::string_view value) {
   if (++fields_ > kMostFields) return refuse("too many header fields");
-  if (has_head_) return true;  // trailers
+  if (has_head_) {
+    trailer_bytes_ += name.size() + value.size() + 4;
+    if (trailer_bytes_ > kMostHead) return refuse("trailers too large");
+    trailers_.emplace_back(name);
+    trailers_.emplace_back(value);
+    return true;
+  }
   if (name == ":status") {
     for (char c : value) status_ = status_ * 10 + (c - '0');
     return true;
@@ -257,7 +264,7 @@ int ClientExchange::wait(lua_State* L, Want want) {
 
 void ClientExchange::push_head(lua_State* L) {
   lua_pushlstring(L, head_.data(), head_.size());
-  lua_pushinteger(L, present_);
+  lua_pushinteger(L, present_ | (is_complete_ && !trailers_.empty() ? 4 : 0));
 }
 
 // Pushes nil, nil and what is wrong with the response; or an error.
@@ -354,6 +361,7 @@ struct ClientConnection {
 struct ClientSession::Place {
   std::shared_ptr<ClientSession> session;
   rille_waiter* waiter = nullptr;
+  double ticket = 0;
   bool is_given = false;
 
   static int push(lua_State* L, void* data) {
@@ -361,7 +369,6 @@ struct ClientSession::Place {
     if (!L) {
       if (self->is_given) self->session->free_place();
       return 0;
-  double ticket = 0;
     }
     lua_pushnil(L);
     if (!self->is_given) return 1;
@@ -524,6 +531,11 @@ int stream_wait(lua_State* L) {
   return check_exchange(L)->wait(L, want);
 }
 
+int stream_trailers(lua_State* L) {
+  http1::push_trailers(L, check_exchange(L)->trailers());
+  return 1;
+}
+
 template <bool (ClientExchange::*tells)() const>
 int stream_tells(lua_State* L) {
   lua_pushboolean(L, (check_exchange(L)->*tells)());
@@ -558,6 +570,7 @@ const rille_reg kStreamMethods[] = {
     {"read_head", stream_wait<Want::kHead>, RILLE_WAITS},
     {"read_body", stream_wait<Want::kBody>, RILLE_WAITS},
     {"read_piece", stream_wait<Want::kPiece>, RILLE_WAITS},
+    {"trailers", stream_trailers, 0},
     {"is_reusable", stream_is_reusable, 0},
     {"wants_more", stream_tells<&ClientExchange::wants_more>, 0},
     {"is_untouched", stream_tells<&ClientExchange::is_untouched>, 0},

@@ -5,6 +5,7 @@
 #include <lua.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "http2_session.h"
 #include "wait_point.h"
@@ -35,6 +36,9 @@ class ClientExchange final : public Exchange, public std::enable_shared_from_thi
   enum class Want { kContinue, kHead, kBody, kPiece, kAll };
   int wait(lua_State* L, Want want);
 
+  // What came behind the body: names and values in turn.
+  const std::vector<std::string>& trailers() const { return trailers_; }
+
   // Ends it, whatever is missing.
   void close();
 
@@ -64,12 +68,14 @@ class ClientExchange final : public Exchange, public std::enable_shared_from_thi
   std::string name_;
   std::string head_;
   std::string body_;
+  std::vector<std::string> trailers_;
   std::string fault_;
   Failure failure_;
   WaitPoint reader_;
   WaitPoint writer_;
   std::size_t untaken_ = 0;  // of the window
   std::size_t fields_ = 0;
+  std::size_t trailer_bytes_ = 0;
   std::uint64_t received_ = 0;
   std::uint64_t most_body_ = 0;
   Want want_ = Want::kHead;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "http1_message.h"
+#include "http_trailers.h"
 
 namespace rille::http1 {
 
@@ -77,17 +78,7 @@ struct Answering {
 
   // trailers() -> { name, value, name, value, ... }
   static int trailers(lua_State* L) {
-    const auto& all = check(L)->trailers();
-    lua_newtable(L);
-    int n = 0;
-    for (std::string_view part : all) {
-      std::size_t first = part.find_first_not_of(" \t");
-      std::size_t last = part.find_last_not_of(" \t");
-      if (first == part.npos) part = {};
-      if (!part.empty()) part = part.substr(first, last + 1 - first);
-      lua_pushlstring(L, part.data(), part.size());
-      lua_rawseti(L, -2, ++n);
-    }
+    push_trailers(L, check(L)->trailers());
     return 1;
   }
 

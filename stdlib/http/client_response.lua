@@ -22,10 +22,12 @@ local find, sub = string.find, string.sub
 ---@field headers table  names in any case; `get_all`, `iter`
 ---@field url string  of the request that it answers, without credentials
 ---@field version string  "2.0", "1.1" or "1.0"
+---@field trailers table  fields that came behind the body, once that has been read; as `headers`
 ---@field history ClientResponse[]  the redirects on the way, the first one first
 ---@field cookies table<string, string>  those that it sets
 ---@field request table  `method`, `url`
-local Response = { _body = false, _exchange = false, _decoder = false, _closed = false }
+local Response = { _body = false, _exchange = false, _decoder = false, _closed = false,
+  _trailers = false }
 
 local meta = { __name = "Response" }
 -- Few ask for these.
@@ -42,6 +44,7 @@ meta.__index = function(self, key)
   local method = Response[key]
   if method ~= nil then return method end
   local make = MADE_WHEN_ASKED_FOR[key]
+  if key == "trailers" then return fields.headers(self._trailers or {}) end
   if not make then return nil end
   local value = make(self)
   rawset(self, key, value)
@@ -104,6 +107,7 @@ local function read_sent(self)
   local ok, piece = xpcall(read_in_time, keep_trace, self)
   if not ok then give_up(self, piece) end
   if piece then return piece end
+  self._trailers = exchange.connection:trailers()
   finish(self)
 end
 

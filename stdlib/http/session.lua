@@ -89,8 +89,10 @@ local function read_little(state, response, connection)
   response._body, response._decoder = "", nil
 end
 
--- Looks at what a response's head brings besides the status: bit 1 cookies, 2 a coding.
-local function heed(response, present, jar, url)
+-- Looks at what a response brings besides the status and the body: bit 1 cookies, 2 a coding, 4
+-- trailers.
+local function heed(response, present, jar, url, connection)
+  if present >= 4 then response._trailers = connection:trailers() end
   local headers, status = response.headers, response.status
   if jar and present % 2 == 1 then jar:_take(headers:get_all "Set-Cookie", url) end
   local coding = headers["Content-Encoding"]
@@ -99,13 +101,13 @@ local function heed(response, present, jar, url)
   end
 end
 
-local function respond(state, head, present)
+local function respond(state, connection, head, present)
   local _, status = http1.first_line(head)
   local response = response_of.new {
     status = tonumber(status), url = state.url.url, _head = head, _method = state.method,
     _history = state.history,
   }
-  if present ~= 0 then heed(response, present, state.session.cookies, state.url) end
+  if present ~= 0 then heed(response, present, state.session.cookies, state.url, connection) end
   return response
 end
 
@@ -190,7 +192,7 @@ local function perform(_, state, first, fresh)
   if first then follow(state, first, first.headers.Location) end
   while true do
     local connection, head, present, body = attempt(state, fresh)
-    local response = respond(state, head, present)
+    local response = respond(state, connection, head, present)
     local location = location_of(state, response)
     if body then
       finish_whole(state, response, connection, body)
@@ -418,7 +420,7 @@ local function run_plan(self, plan)
     status = status, url = plan.url.url, _head = head, _method = plan.method, _body = body,
   }
   if present ~= 0 then
-    heed(response, present, self.cookies, plan.url)
+    heed(response, present, self.cookies, plan.url, connection)
     if response._decoder then response._body = decode(plan, response, body) end
   end
   if not REDIRECT[status] then return response end

@@ -36,10 +36,11 @@ test("a response has cookies, repeated fields, trailers, interim ones before it"
   local response = s:get(base .. "/p?q")
   test.eq({ response.status, response.reason, response.version, response:text(), response.ok },
     { 207, "Multi-Status", "2.0", "hello", true })
+  test.eq(response.trailers.Checksum, "1")
   test.eq({ response.headers.X, response.cookies }, { "1, 2", { a = "1", b = "2" } })
   test.eq(response.headers:get_all "set-cookie", { "a=1", "b=2" })
   response = s:get(base, { stream = true })
-  test.eq({ response.status, response:bytes() }, { 207, "hello" })
+  test.eq({ response.status, response:bytes(), response.trailers.checksum }, { 207, "hello", "1" })
   test.eq(tostring(s), "Session: 0 connections in use, 1 idle")
 end)
 
@@ -227,7 +228,6 @@ test("a refused request is sent again, whatever its method, but not for ever", f
   test.contains(e.message, "the server refused the request")
 end)
 
-test("a connection that ends while it rests is not used, and what it lost sent again", function()
 test("of requests that are refused again and again the oldest goes first", function()
   local base, connections = frames.serve(function(peer)
     local first
@@ -257,6 +257,7 @@ test("of requests that are refused again and again the oldest goes first", funct
   end
 end)
 
+test("a connection that ends while it rests is not used, and what it lost sent again", function()
   local base, connections = frames.serve(function(peer)
     peer:answer(peer:request(), "x")
     if peer.number == 1 then return end

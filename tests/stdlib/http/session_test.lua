@@ -707,6 +707,32 @@ test("lines and events of a response", function()
   end)
 end)
 
+test("trailers are there once the body has been read, with and without stream", function()
+  local base, connections = serve(function(r)
+    local last = r.head:find "/none" and "" or "Sum: 1\r\nX:  a \r\nx: b\r\n"
+    return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+      .. "3\r\nabc\r\n0\r\n" .. last .. "\r\n"
+  end)
+  local s = session()
+  for _ = 1, 3 do -- by a connection that is new, and by one that has rested
+    for _, options in ipairs { false, { stream = true } } do
+      local response = s:get(base .. "/some", options or nil)
+      if options then test.eq(response.trailers.sum, nil) end
+      test.eq(response:text(), "abc")
+      test.eq({ response.trailers.sum, response.trailers.X }, { "1", "a, b" })
+      test.eq(response.trailers:get_all "x", { "a", "b" })
+      response = s:get(base .. "/none", options or nil)
+      test.eq({ response:text(), response.trailers.sum }, { "abc" })
+    end
+  end
+  test.eq(connections(), 1)
+  local own = http.serve { handler = function()
+    return http.response { body = "abc", trailers = { Sum = "6" } }
+  end }
+  test.defer(function() own:close(0) end)
+  test.eq(s:get("http://127.0.0.1:" .. own.port).trailers.sum, "6")
+end)
+
 test("a streamed response that nobody has any more gives its place back", function()
   local base = serve(function(r)
     if r.head:find "/short" then return answer "short" end
