@@ -6,92 +6,22 @@
 #include <rille/module.h>
 #include <uv.h>
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <lua.hpp>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "mailbox.h"
 #include "pool.h"
+#include "ready_queue.h"
 #include "slab.h"
+#include "slot.h"
 #include "timers.h"
 
 namespace rille {
 
-struct WaitList;
 class Limits;
-class Scheduler;
-
-// Something inside a task that can be cancelled on its own (a timeout, a group), or a shield that
-// hides the cancellations outside of it while clean-up runs. The task itself is the outermost
-// scope and lives in its Slot.
-struct Scope {
-  enum Kind : uint8_t { kTimeout = 1, kGroup = 2, kShield = 3 };
-  Scope* outer = nullptr;
-  lua_State* co = nullptr;  // the coroutine it was opened in: a script's own may be left suspended
-  double deadline = 0;      // 0: none
-  uint32_t index = 0;
-  uint32_t generation = 0;
-  uint32_t slot = 0;
-  uint32_t timer = 0;  // number of its armed timer
-  Kind kind = kTimeout;
-  bool cancelled = false;
-  bool acknowledged = false;
-};
-
-// A task that is not done, or a scheduled callback. Its Task object (or handle) is
-// tasks[index] on the Lua side.
-struct Slot {
-  enum State : uint8_t { kFree, kFresh, kReady, kRunning, kParked, kCallback };
-  enum Flag : uint8_t {
-    kPending = 1,       // a cancellation is visible: the next wait raises it
-    kSleeping = 2,      // ready or parked in a sleep, which is never a hand-over
-    kCancelled = 4,     // the task itself is cancelled,
-    kAcknowledged = 8,  // ... and has decided to live on
-    kHeld = 16,         // something was handed over, the wake-up follows: not interruptible
-    kUnarmed = 32,      // a timeout around the task has no timer yet
-    kDead = 64,         // a callback taken back while it stood in the ready queue
-  };
-  lua_State* co = nullptr;  // null until the first step
-  Scope* scope = nullptr;   // innermost
-  rille_waiter* waiter = nullptr;
-  WaitList* list = nullptr;  // where it waits, in order
-  uint32_t next = 0;
-  uint32_t prev = 0;
-  uint32_t index = 0;
-  uint32_t wait = 0;    // names the current wait, so that a stale wake-up finds nobody
-  uint32_t timer = 0;   // number of its armed timer
-  int32_t thread = 0;   // where the coroutine is anchored
-  uint16_t values = 0;  // pushed on `co`, to be the results of its wait
-  State state = kFree;
-  uint8_t flags = 0;
-};
-
-// Tasks that wait, first come, first served. Lives in a userdata.
-struct WaitList {
-  static constexpr char kTag = 0;
-  const char* tag = &kTag;  // scripts can put any other userdata in its place
-  uint32_t head = 0;
-  uint32_t tail = 0;
-};
-
-// Completions from other threads, and calls. Shared with every waiter, since a thread may finish
-// after the runtime is gone.
-struct Mailbox {
-  struct Letter {
-    rille_waiter* waiter;  // null: it is a call
-    int (*push)(lua_State*, void*);
-    void* data;
-    std::function<void()> call;
-    bool at_end_too = false;  // it is called even if the runtime is closed meanwhile
-  };
-  std::mutex mutex;
-  std::vector<Letter> letters;
-  std::atomic<bool> any{false};
-  uv_async_t* wakeup = nullptr;  // null once the runtime is closed
-};
 
 class Scheduler {
  public:
@@ -141,7 +71,7 @@ class Scheduler {
   void count_abandoned(int by) { abandoned_ += by; }
   void count_attached(int by);
 
-  // For waiters, in waiter.cpp.
+  // For waiters: waiter.cpp.
   Slot* current() const { return current_; }
   // 0, or the number of values to return at once.
   int prepare_wait(lua_State* L) {
@@ -179,56 +109,68 @@ class Scheduler {
  private:
   friend struct TaskLib;
 
-  Slot* slot(uint32_t index) { return slots_.at(index); }
-  Slot* find(double ticket);
-  Scope* find_scope(double id);
-  double ticket(const Slot* k) const;
+  using Item = ReadyQueue::Item;
 
-  int prepare_slowly(lua_State* L);
+  // Steps, coroutines and batches: scheduler.cpp.
   void drain(lua_State* L);
   void look_ahead() const;
+  void set_current(lua_State* L, Slot* k);
   void step(lua_State* L, Slot* k);
   void resume(lua_State* L, Slot* k, int nargs);
+  int deliver(lua_State* L, Slot* k);
+  void release(lua_State* L, Slot* k);
+  int call(lua_State* L, int nargs, int nresults, bool is_scripts);
+  bool call_hook(lua_State* L, Hook hook, int nargs);
   void attach(lua_State* L, Slot* k);
   void retire(lua_State* L, lua_State* co, int32_t thread);
   void drop_thread(lua_State* L, int32_t thread);
-  void release(lua_State* L, Slot* k);
-  void set_current(lua_State* L, Slot* k);
-  int call(lua_State* L, int nargs, int nresults, bool is_scripts);
-  bool call_hook(lua_State* L, Hook hook, int nargs);
-  int deliver(lua_State* L, Slot* k);
-
+  void open_batch(lua_State* L);
+  void close_batch();
+  void run_batch(lua_State* L);
+  bool anything_ready() const { return in_batch_ || !ready_.empty(); }
   void make_ready(Slot* k) {
     if (batch_open_) close_batch();
     ready_.push(Item(k));
     if (polling_) wake_loop();
   }
-  void wake_loop();
+
+  // The loop: loop.cpp.
   bool run_all();
   void drain_once();
   void drop_early();
-  void host_turn();
-  bool has_mail() const { return mailbox->any.load(std::memory_order_relaxed); }
   void poll(uv_run_mode mode);
-  void open_batch(lua_State* L);
-  void close_batch();
-  void run_batch(lua_State* L);
-  bool anything_ready() const { return in_batch_ || !ready_.empty(); }
-  bool take_letters(Slot* k);
-  void interrupt(Slot* k);
-  void update_pending(Slot* k);
-  Scope* visible_cancel(Slot* k, bool* root);
-  void detach(Slot* k);
-  void unlink(Slot* k);
-  void append(WaitList* list, Slot* k);
+  void wake_loop();
+  void host_turn();
+  bool alive();
+  bool has_mail() const { return mailbox->any.load(std::memory_order_relaxed); }
 
+  // Waits: wait.cpp.
+  Slot* slot(uint32_t index) { return slots_.at(index); }
+  double ticket(const Slot* k) const;
+  Slot* find(double ticket);
+  int prepare_slowly(lua_State* L);
+  void detach(Slot* k);
+  bool take_letters(Slot* k);
+  void append(WaitList* list, Slot* k);
+  void unlink(Slot* k);
+
+  // Cancellation: scope.cpp.
+  Scope* find_scope(double id);
+  void drop_scope(Scope* s);
+  Scope* visible_cancel(Slot* k, bool* root);
+  void update_pending(Slot* k);
+  void interrupt(Slot* k);
+
+  // Deadlines: timers.cpp.
   void arm(uint32_t target, double when, uint32_t* number);
-  void disarm(uint32_t* number);
+  void arm_scope(Scope* s);
   void arm_scopes(Slot* k);
+  void disarm(uint32_t* number) {
+    if (*number != 0) forget_timer(number);
+  }
+  void forget_timer(uint32_t* number);
   void start_timer();
   void fire_timers();
-  bool alive();
-  void drop_scope(Scope* s);
 
   lua_State* L_;
   uv_loop_t* loop_;
@@ -238,48 +180,7 @@ class Scheduler {
   int tasks_ref_ = LUA_NOREF;
   int hooks_ref_ = LUA_NOREF;
 
-  // What is to run next, in order: a Slot, or a batch of `number` tasks that have not started.
-  class Item {
-   public:
-    explicit Item(Slot* k) : bits_(reinterpret_cast<uintptr_t>(k)) {}
-    static Item batch(uint32_t number) { return Item((uintptr_t{number} << 1) | 1); }
-    Item() = default;
-    bool is_batch() const { return bits_ & 1; }
-    uint32_t number() const { return static_cast<uint32_t>(bits_ >> 1); }
-    Slot* slot() const { return reinterpret_cast<Slot*>(bits_); }
-
-   private:
-    explicit Item(uintptr_t bits) : bits_(bits) {}
-    uintptr_t bits_ = 0;
-  };
-
-  class Ring {
-   public:
-    bool empty() const { return count_ == 0; }
-    Item& back() { return items_[(head_ + count_ - 1) & mask_]; }
-    Item pop() {
-      Item v = items_[head_];
-      head_ = (head_ + 1) & mask_;
-      --count_;
-      return v;
-    }
-    // The slot that comes so many places behind the next one; null if there is none.
-    Slot* ahead(uint32_t places) const {
-      if (places >= count_) return nullptr;
-      Item item = items_[(head_ + places) & mask_];
-      return item.is_batch() ? nullptr : item.slot();
-    }
-    void push(Item v) {
-      if (count_ > mask_) grow();
-      items_[(head_ + count_++) & mask_] = v;
-    }
-    void remove(const Slot* k);
-
-   private:
-    void grow();
-    std::unique_ptr<Item[]> items_ = std::make_unique<Item[]>(64);
-    uint32_t mask_ = 63, head_ = 0, count_ = 0;
-  } ready_;
+  ReadyQueue ready_;
 
   // Tasks that have not started stand in a list on the Lua side, so that spawning one is a matter
   // of Lua alone. The ready queue has one item for a whole batch of them: everything spawned until
