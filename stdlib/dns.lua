@@ -130,7 +130,7 @@ end
 ---@async
 ---@param name string
 ---@param kind? string  "A" by default
----@return table
+---@return table  a list, as dns.resolve gives it
 -- Errors: as dns.resolve; InvalidStateError once it is closed.
 function Resolver:resolve(name, kind)
   kind = check_question(name, kind, "resolve")
@@ -140,11 +140,13 @@ end
 --- Ends its questions with an InvalidStateError; a second time does nothing.
 function Resolver:close() self._channel:close() end
 
+---@class rille.dns.Options
+---@field servers? string[]  IP addresses, with a port or not; those of the system by default
+---@field timeout? number  seconds that an answer may take in all; 10 by default
+---@field tries? integer  how often each server is asked within that time; 3 by default
+
 --- Makes a resolver with name servers and limits of its own, for any number of questions.
----@param options? table  `servers`: list of IP addresses, each perhaps with a port
--- ("127.0.0.1:5353", "[::1]:53"), those of the system by default; `timeout`: seconds that an answer
--- may take in all, 10 by default; `tries`: how often each server is asked within that time, 3 by
--- default
+---@param options? rille.dns.Options
 ---@return Resolver
 function dns.Resolver(options)
   need_binding "Resolver"
@@ -174,7 +176,7 @@ end
 ---@async
 ---@param name string  for PTR an IP address or a name below arpa
 ---@param kind? string  "A" (default), "AAAA", "CNAME", "NS", "PTR", "TXT", "MX", "SRV" or "CAA"
----@param options? table  `servers`, `timeout`, `tries`, as Resolver has them
+---@param options? rille.dns.Options
 ---@return table  a list: of texts, for A, AAAA, CNAME, NS, PTR and TXT; of `{ priority =,
 -- exchange = }` for MX; of `{ priority =, weight =, port =, name = }` for SRV; of `{ flags =,
 -- tag =, value = }` for CAA
@@ -197,11 +199,14 @@ local FAMILIES = { inet = "inet", inet6 = "inet6", [4] = "inet", [6] = "inet6" }
 local function look_up(host, family) return (names.lookup(host, family)) end
 report.describe(look_up, function(host) return "the addresses of " .. host end)
 
+---@class rille.dns.LookupOptions
+---@field family? "inet"|"inet6"  addresses of IPv4 or IPv6 alone; both by default
+
 --- Finds the addresses of a host as the system is set up to: /etc/hosts, name servers and whatever
 -- else nsswitch.conf says.
 ---@async
 ---@param host string  a name or an IP address
----@param options? table  `family`: "inet" or "inet6" for addresses of IPv4 or IPv6 alone
+---@param options? rille.dns.LookupOptions
 ---@return string[]  in the system's order, which is the order to try them in
 -- Errors: OSError with syscall "getaddrinfo" and the host as address: EAI_NONAME, EAI_AGAIN (no
 -- name server answers) and others.

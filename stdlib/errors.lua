@@ -1,5 +1,28 @@
 --- Error objects: what operations raise. Any Lua value may be raised with `error`; these add a kind
 -- to tell errors apart by, a traceback that goes across tasks, and a cause.
+--
+-- Kinds that Rille raises: "Cancelled", "CancelledError", "TimeoutError", "InvalidStateError",
+-- "DeadlockError", "ErrorGroup"; "QueueEmpty", "QueueFull", "QueueShutDown", "BrokenBarrierError";
+-- "OSError" of the system, "PermissionError" in a sandbox; "ProcessError", "WorkerError",
+-- "CopyError"; "IncompleteReadError", "LimitOverrunError", "TLSError"; "HTTPError",
+-- "WebSocketError", "JSONError"; "CircuitOpenError". Scripts and modules may have others.
+
+---@class Error
+---@field kind string  what to tell it by: "OSError", "TimeoutError", "Cancelled" ...
+---@field message string  `tostring(err)` is "<kind>: <message>"
+---@field traceback string  where it was raised, and where each task on the way waited
+---@field cause any  the error that came before, where a clean-up or a handler raised this one
+---@field code? string  of an OSError: "ENOENT"; of a TLSError: OpenSSL's name
+---@field errno? integer  the system's number for it
+---@field syscall? string  what was called, by libuv's name: "open", "connect", "getaddrinfo"
+---@field path? string  what it was called with; `dest`: the second path
+---@field address? string  what it was called with, "127.0.0.1:80"
+---@field reason? any  of a cancellation: what `cancel` was given
+---@field by? Task  of a cancellation: the task that asked for it
+---@field at? string  of a cancellation: where it was asked for, "file:line"
+---@field errors? Error[]  of an ErrorGroup: all that failed
+
+---@class rille.errors
 local errors = {}
 
 local traceback, rawget, setmetatable, getmetatable = debug.traceback, rawget, setmetatable,
@@ -59,6 +82,7 @@ end
 
 local Error = { __index = index {}, __tostring = to_string, __name = "Error" }
 local Cancelled = { __index = index {}, __tostring = to_string, __name = "Cancelled" }
+---@class ErrorGroup: Error
 local ErrorGroup = {}
 local ErrorGroupMeta = {
   __index = index(ErrorGroup), __tostring = to_string, __name = "ErrorGroup",
@@ -101,7 +125,7 @@ end
 ---@param kind string  what to tell it by, such as "TimeoutError"
 ---@param message string
 ---@param fields? table  copied into the object: `cause`, `code` and the like
----@return table
+---@return Error
 function errors.new(kind, message, fields)
   if type(kind) ~= "string" then
     error(("bad argument #1 to 'new' (string expected, got %s)"):format(type(kind)), 2)
@@ -120,6 +144,7 @@ end
 function errors._raise(kind, message, fields) error(make(kind, message, fields), 0) end
 
 --- The OSError of a failed system call.
+---@package
 -- Source: POSIX errno names; libuv's texts.
 function errors.os_error(code, errno, text, syscall, path, dest, address)
   local message = text
@@ -198,13 +223,14 @@ end
 
 --- Parts a group by kind or predicate; groups inside it are parted too and keep their shape.
 ---@param what string|function  a kind, or a function that says whether an error matches
----@return table? matching, table? rest
+---@return ErrorGroup? matching
+---@return ErrorGroup? rest
 -- Source: Python's ExceptionGroup.split.
 function ErrorGroup:split(what) return split(self, matcher(what, "split")) end
 
 --- The matching part alone, or nil.
----@param what string|function
----@return table?
+---@param what string|function  as for `split`
+---@return ErrorGroup?
 function ErrorGroup:subgroup(what) return (split(self, matcher(what, "subgroup"))) end
 
 return errors

@@ -17,9 +17,10 @@ local int64, uint64 = ffi.typeof "int64_t", ffi.typeof "uint64_t"
 local DEPTH = 1000
 local WIDEST_INDENT = 100
 
+---@class rille.json
+---@field null lightuserdata  null, in both directions; the same in every worker
 local json = {}
 
---- What null is decoded to and encoded from: one light userdata, the same in every Lua state.
 json.null = binding.null
 
 -- ---- integers beyond 2^53 -----------------------------------------------------------------------
@@ -91,12 +92,14 @@ local function encode_error(message, path)
   errors._raise("JSONError", message .. " at " .. shown, { path = path })
 end
 
+---@class rille.json.DecodeOptions
+---@field big? "double"|"string"  what becomes of a number beyond 64 bits or a double; else an error
+---@field depth? integer  how many arrays and objects may stand in each other; 1000 by default
+
 --- The value that a JSON text stands for. Integers beyond 2^53 come as `int64_t` or `uint64_t`; of
 -- keys that stand twice in an object, the last counts.
 ---@param text string
----@param options? table  `big`: "double" or "string", what to make of a number that fits neither
--- into 64 bits nor into a double, an error by default; `depth`: how many arrays and objects may
--- may stand in each other, 1000 by default
+---@param options? rille.json.DecodeOptions
 ---@return any
 -- Errors: JSONError with `line`, `column` and `position`, in bytes and from 1: of the token that is
 -- wrong, in a string of the very byte or escape, and the end of a text that is cut off.
@@ -110,13 +113,16 @@ function json.decode(text, options)
   return value
 end
 
+---@class rille.json.EncodeOptions
+---@field indent? integer|string  spaces (at most 100) or white space of a level; else one line
+---@field sort_keys? boolean  keys in the order of their bytes; false by default
+---@field depth? integer  how many tables may stand in each other; 1000 by default
+
 --- The JSON text of a value. A table with the keys 1 to n is an array, one with string keys an
 -- object, as is an empty one; json.array and json.object say otherwise. Metatables and what they do
 -- are left out of account.
 ---@param value any  not nil
----@param options? table  `indent`: how many spaces (at most 100) or what white space for a level,
--- by default all is on one line; `sort_keys`: in the order of their bytes; `depth`: how many tables
--- may stand in each other, 1000 by default
+---@param options? rille.json.EncodeOptions
 ---@return string
 -- Errors: JSONError with `path`, such as `$.users[3].name`, for what JSON has no place for: NaN,
 -- infinities, functions, other userdata and cdata, strings that are not UTF-8, cycles, lists with
@@ -134,13 +140,13 @@ end
 --- Marks a table as an array and returns it: it is one even when it is empty, its length is `t.n`
 -- if that is there, else its largest key, and items that are nil are null.
 ---@param t table
----@return table t
+---@return table t  the same
 function json.array(t) return marks.set(check.table(t, 1, "array"), marks.ARRAY) end
 
 --- Marks a table as an object and returns it: it is one even with the keys of a list, and keys that
 -- are numbers are written as strings.
 ---@param t table
----@return table t
+---@return table t  the same
 function json.object(t) return marks.set(check.table(t, 1, "object"), marks.OBJECT) end
 
 return json

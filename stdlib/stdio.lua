@@ -13,11 +13,10 @@ local drain = binding.drain
 
 local NUMBERS = { stdin = 0, stdout = 1, stderr = 2 }
 
----@class stdio
----@field stdin Stream
+---@class rille.stdio
+---@field stdin Stream  opened when it is first used, like the others
 ---@field stdout Stream
 ---@field stderr Stream
--- Each is opened when it is first used.
 local M = setmetatable({}, {
   __index = function(self, name)
     local number = NUMBERS[name]
@@ -94,7 +93,8 @@ function M.isatty(stream)
 end
 
 --- The size of the terminal in characters: columns, rows; nil without a terminal.
----@return integer? columns, integer? rows
+---@return integer? columns
+---@return integer? rows
 M.size = binding.size
 
 return M

@@ -1,20 +1,26 @@
 -- Renders the reference of the Lua modules, docs/reference/*.md, from the annotations in stdlib/.
 -- Usage: rille tools/reference.lua [--check]
--- With --check nothing is written: it ends with status 1 if a page differs from what the
--- annotations say now, or if something public has none.
+-- With --check nothing is written. Either way it ends with status 1 if something public has no
+-- annotation, if something annotated does not exist, or if a function takes other options than its
+-- annotation names; with --check also if a page differs from what the annotations say now.
 local fs = require "rille.fs"
 local path = require "rille.path"
+local annotations = require "annotations"
+
+local comment_above, parse, join = annotations.comment_above, annotations.parse, annotations.join
+local lines_of, signature = annotations.lines_of, annotations.signature
 
 local ROOT = path.normalize(path.join(path.dirname(arg[0]), ".."))
 local PAGES = path.join(ROOT, "docs/reference")
 local checking = arg[1] == "--check"
+annotations.set_root(path.join(ROOT, "stdlib"))
 
--- The pages: a module, and where else in stdlib/ its parts are.
+-- The pages: a module, and where in stdlib/ its parts are.
 local MODULES = {
   { "async", "async/*.lua", "core/task.lua", "core/protect.lua" },
   { "errors", "errors.lua" },
   { "patterns", "patterns/*.lua" },
-  { "worker", "worker.lua", "worker/*.lua" },
+  { "worker", "worker/*.lua" },
   { "fs", "fs/*.lua" },
   { "path", "path.lua" },
   { "process", "process/*.lua" },
@@ -29,90 +35,13 @@ local MODULES = {
 }
 
 -- Methods that others of Rille's own parts call.
-local PROTOCOL = { enter = true, exit = true, child_done = true }
+local PROTOCOL = {
+  enter = true, exit = true, child_done = true, is_closed = true, was_accepted = true, name = true,
+  socket_address = true, peer_address = true,
+}
 
 local faults = {}
 local function fault(...) faults[#faults + 1] = (...):format(select(2, ...)) end
-
--- ---- annotations --------------------------------------------------------------------------------
-
-local files = {}
-
--- The lines of a file of stdlib/.
-local function lines_of(name)
-  if not files[name] then files[name] = fs.read_lines(path.join(ROOT, "stdlib", name)) end
-  return files[name]
-end
-
--- The comment that ends right above a line: its lines without dashes, or nil.
-local function comment_above(lines, at)
-  local first = at
-  while first > 1 and lines[first - 1]:find "^%s*%-%-" do first = first - 1 end
-  -- What stands above the first `---` belongs to something else.
-  while first < at and not lines[first]:find "^%s*%-%-%-" do first = first + 1 end
-  if first == at then return nil end
-  local text = {}
-  for i = first, at - 1 do text[#text + 1] = (lines[i]:gsub("^%s*%-%-%-?%s?", "")) end
-  return text
-end
-
--- A type and what is said of it: types may hold blanks only within brackets.
-local function split_type(text)
-  local depth, i = 0, 1
-  while i <= #text do
-    local c = text:sub(i, i)
-    if c:find "[%(<{]" then
-      depth = depth + 1
-    elseif c:find "[%)>}]" then
-      depth = depth - 1
-    elseif c == " " and depth == 0 and not text:sub(1, i - 1):find "[:,]$" then
-      break
-    end
-    i = i + 1
-  end
-  return text:sub(1, i - 1), (text:sub(i):gsub("^%s+", ""))
-end
-
--- Parts a comment into its sentences, parameters, results, errors and source.
-local function parse(text)
-  local doc = { about = {}, params = {}, returns = {}, fields = {} }
-  local target = doc.about -- where the next line of running text goes
-  for _, line in ipairs(text) do
-    local tag, rest = line:match "^@(%a+)%s*(.*)$"
-    if tag == "param" then
-      local name, more = rest:match "^(%S+)%s*(.*)$"
-      local kind, about = split_type(more)
-      target = { about, name = name:gsub("%?$", ""), optional = name:find "%?$", kind = kind }
-      table.insert(doc.params, target)
-    elseif tag == "return" then
-      local kind, about = split_type(rest)
-      target = { kind = kind, about }
-      table.insert(doc.returns, target)
-    elseif tag == "field" then
-      local name, more = rest:match "^(%S+)%s*(.*)$"
-      local kind, about = split_type(more)
-      target = { name = name, kind = kind, about }
-      table.insert(doc.fields, target)
-    elseif tag == "async" then
-      doc.waits = true
-    elseif tag == "package" then
-      doc.is_internal = true
-    elseif tag == "class" then
-      doc.class = rest:match "^[%w_.]+"
-    elseif not tag then
-      local label, after = line:match "^(%u%l+):%s*(.*)$"
-      if label == "Errors" or label == "Source" then
-        doc[label] = { after }
-        target = doc[label]
-      else
-        table.insert(target, line)
-      end
-    end
-  end
-  return doc
-end
-
-local function join(lines) return (table.concat(lines, " "):gsub("%s+", " "):gsub("^ ", "")) end
 
 -- ---- finding things -----------------------------------------------------------------------------
 
@@ -135,7 +64,9 @@ local function parameters(lines, at, doc)
   local text = lines[at]
   local list = text:match "function%s*[%w_.:]*%((.-)%)"
   if not list and text:find "function" then list = (text .. lines[at + 1]):match "%((.-)%)" end
-  if list and (list ~= "" or #doc.params == 0) then return list end
+  if list and list ~= "..." and (list ~= "" or #doc.params == 0) then
+    return #doc.params == 0 and list == "..." and "" or list
+  end
   local names = {}
   for _, p in ipairs(doc.params) do names[#names + 1] = p.name end
   return table.concat(names, ", ")
@@ -156,9 +87,11 @@ local function function_doc(module_file, name, fn)
   if not text then return nil, file, at end
   local doc = parse(text)
   doc.params_text = parameters(lines, at, doc)
-  doc.file, doc.at = file, at
-  return doc
+  return doc, file, at
 end
+
+-- By name: tables of options and the like, and types that have a name of their own.
+local records, aliases = {}, {}
 
 -- The classes that a file declares, with their methods, wherever on the page these are written.
 local function collect_classes(page_files)
@@ -166,29 +99,38 @@ local function collect_classes(page_files)
   for _, file in ipairs(page_files) do
     local lines = lines_of(file)
     for at, line in ipairs(lines) do
-      if line:find "^%s*%-%-%-@class" then
+      if line:find "^%s*%-%-%-@class" or line:find "^%-%-%-@alias" then
         local stop = at
         while lines[stop + 1] and lines[stop + 1]:find "^%s*%-%-" do stop = stop + 1 end
         local doc = parse(comment_above(lines, stop + 1))
-        local variable = lines[stop + 1]:match "^local ([%w_]+)" or doc.class
-        local class = { name = doc.class, doc = doc, methods = {}, file = file, at = at }
-        classes[#classes + 1] = class
-        by_variable[file .. ":" .. variable] = class
-        by_variable[variable] = by_variable[variable] or class
+        local follows = lines[stop + 1]
+        local variable = follows:match "^local ([%w_]+)" or follows:match "^([%w_]+) = "
+          or doc.class or doc.alias
+        local class = { name = doc.class, doc = doc, methods = {}, file = file, at = at, has = {} }
+        if doc.alias then
+          aliases[doc.alias] = doc
+        elseif doc.class:find "^rille%..*%u" then
+          records[doc.class] = class
+        else
+          classes[#classes + 1] = class
+          by_variable[file .. ":" .. variable] = class
+          by_variable[variable] = by_variable[variable] or class
+        end
       end
     end
   end
   for _, file in ipairs(page_files) do
     local lines = lines_of(file)
     for at, line in ipairs(lines) do
-      local variable, name = line:match "^function ([%w_]+):([%a][%w_]*)%("
+      local variable, name = line:match "^function [%w_]-%.?([%w_]+):([%a][%w_]*)%("
       if not variable then variable, name = line:match "^([%w_]+)%.([%a][%w_]*) = [%w_.]+$" end
       local class = variable and (by_variable[file .. ":" .. variable] or by_variable[variable])
-      if class and not class.doc.is_internal then
+      if class and not class.doc.is_internal and not class.has[name] then
         local text = comment_above(lines, at)
         local doc = text and parse(text)
         if doc and join(doc.about) ~= "" then
           doc.params_text = parameters(lines, at, doc)
+          class.has[name] = true
           table.insert(class.methods, { name = name, doc = doc })
         elseif line:find "^function" and not PROTOCOL[name] then
           fault("stdlib/%s:%d: %s:%s has no documentation", file, at, class.name, name)
@@ -199,27 +141,109 @@ local function collect_classes(page_files)
   return classes
 end
 
+-- Fields that are functions, as functions: those of one type together. Returns them and the rest.
+local function functions_among(fields)
+  local found, rest, by_alias = {}, {}, {}
+  for _, f in ipairs(fields) do
+    local alias = aliases[f.kind]
+    local doc = signature(alias and alias.stands_for or f.kind, alias and alias.about or f)
+    if not doc then
+      rest[#rest + 1] = f
+    elseif by_alias[f.kind] and alias then
+      table.insert(by_alias[f.kind].names, f.name)
+    else
+      local entry = { names = { f.name }, doc = doc }
+      found[#found + 1], by_alias[f.kind] = entry, entry
+    end
+  end
+  return found, rest
+end
+
 -- ---- writing ------------------------------------------------------------------------------------
 
-local function escape_cell(text) return (text:gsub("|", "\\|")) end
+-- The module whose page is written.
+local page_name
 
-local function write_entry(out, title, doc, level)
+-- A type; one of another page's records leads there.
+local function type_of(kind)
+  local other = kind:match "rille%.(%w+)%.%u"
+  local link = other and other ~= page_name and (", see [rille.%s](%s.md)"):format(other, other)
+  return ("`%s`%s"):format(kind, link or "")
+end
+
+local function describe(name, field)
+  local text = join(field)
+  return ("%s: %s%s"):format(name, type_of(field.kind), text ~= "" and ", " .. text or "")
+end
+
+-- Where a page has written a table of options out.
+local written = {}
+
+-- Adds the lines for the fields of a record.
+local function write_record(list, record, title)
+  local parent = records[record.doc.parent]
+  if parent then
+    if written[parent] then
+      list[#list + 1] = ("  - those of `%s`"):format(written[parent])
+    else
+      write_record(list, parent, title)
+    end
+  end
+  written[record] = title
+  for _, f in ipairs(record.doc.fields) do
+    local name = f.name == "[integer]" and "`[1]`, `[2]` …" or "`" .. f.name .. "`"
+    list[#list + 1] = "  - " .. describe(name .. (f.optional and "" or ", needed"), f)
+  end
+end
+
+local function write_entry(out, title, doc, level, first_title)
   out[#out + 1] = ("%s `%s`%s\n"):format(("#"):rep(level), title, doc.waits and " · waits" or "")
   local about = join(doc.about)
-  if about ~= "" then out[#out + 1] = about .. "\n" end
+  if about ~= "" then out[#out + 1] = about:sub(1, 1):upper() .. about:sub(2) .. "\n" end
   local list = {}
+  local function write(name, entry)
+    local record = records[entry.kind:gsub("%?$", "")]
+    if not record then
+      list[#list + 1] = "- " .. describe(name, entry)
+      return
+    end
+    local text = join(entry)
+    list[#list + 1] = ("- %s: `table`%s%s"):format(name, text ~= "" and ", " .. text or "",
+      written[record] and (", as of `%s`"):format(written[record]) or "")
+    if not written[record] then write_record(list, record, first_title or title) end
+  end
   for _, p in ipairs(doc.params) do
-    local text = join(p)
-    list[#list + 1] = ("- `%s`%s: `%s`%s"):format(p.name, p.optional and ", optional" or "",
-      escape_cell(p.kind), text ~= "" and ", " .. text or "")
+    write(("`%s`%s"):format(p.name, p.optional and ", optional" or ""), p)
   end
   for _, r in ipairs(doc.returns) do
-    local text = join(r)
-    list[#list + 1] = ("- returns `%s`%s"):format(escape_cell(r.kind),
-      text ~= "" and ", " .. text or "")
+    if records[r.kind:gsub("%?$", "")] then
+      write("returns", r)
+    else
+      local text = join(r)
+      list[#list + 1] = ("- returns %s%s"):format(type_of(r.kind),
+        text ~= "" and ", " .. text or "")
+    end
   end
   if doc.Errors then list[#list + 1] = "- errors: " .. join(doc.Errors) end
   if doc.Source then list[#list + 1] = "- as: " .. join(doc.Source) end
+  if #list > 0 then out[#out + 1] = table.concat(list, "\n") .. "\n" end
+end
+
+-- Several functions of one type.
+local function write_functions(out, before, entry)
+  local titles = {}
+  for i, name in ipairs(entry.names) do
+    titles[i] = ("%s%s(%s)"):format(before, name, entry.doc.params_text)
+  end
+  write_entry(out, table.concat(titles, "`, `"), entry.doc, 3, titles[1])
+end
+
+local function write_fields(out, before, fields)
+  local list = {}
+  for _, f in ipairs(fields) do
+    list[#list + 1] = "- " .. describe(("`%s%s`%s"):format(before, f.name,
+      f.optional and ", optional" or ""), f)
+  end
   if #list > 0 then out[#out + 1] = table.concat(list, "\n") .. "\n" end
 end
 
@@ -227,34 +251,24 @@ local function write_class(out, class)
   out[#out + 1] = ("## %s\n"):format(class.name)
   local about = join(class.doc.about)
   if about ~= "" then out[#out + 1] = about .. "\n" end
-  local list = {}
-  for _, f in ipairs(class.doc.fields) do
-    local text = join(f)
-    list[#list + 1] = ("- `%s`: `%s`%s"):format(f.name, escape_cell(f.kind),
-      text ~= "" and ", " .. text or "")
+  if class.doc.parent ~= "" then
+    out[#out + 1] = ("What %s has, and:\n"):format(class.doc.parent)
   end
-  if #list > 0 then out[#out + 1] = table.concat(list, "\n") .. "\n" end
+  local functions, fields = functions_among(class.doc.fields)
+  write_fields(out, "", fields)
   local variable = class.name:lower()
+  for _, entry in ipairs(functions) do
+    local has_text = join(entry.doc.about) ~= ""
+    if not has_text then fault("%s.%s has no documentation", class.name, entry.names[1]) end
+    write_functions(out, variable .. ":", entry)
+  end
   for _, method in ipairs(class.methods) do
     write_entry(out, ("%s:%s(%s)"):format(variable, method.name, method.doc.params_text),
       method.doc, 3)
   end
 end
 
--- A field that is a function, as a function's documentation: fun(url: string, options?: table): X.
-local function field_doc(field)
-  local list, result = field.kind:match "^fun%((.*)%):?%s*(.*)$"
-  if not list then return nil end
-  local doc = { about = field, params = {}, returns = {}, waits = true }
-  local names = {}
-  for p, kind in list:gmatch "([%w_]+)%??: *([^,]+)" do
-    names[#names + 1] = p
-    doc.params[#doc.params + 1] = { name = p, kind = kind, optional = list:find(p .. "?", 1, true) }
-  end
-  if result ~= "" then doc.returns[1] = { kind = result } end
-  doc.params_text = table.concat(names, ", ")
-  return doc
-end
+-- ---- modules ------------------------------------------------------------------------------------
 
 -- The names of a module's table, those that it loads when they are first asked for too.
 local function names_of(module)
@@ -280,18 +294,38 @@ local function names_of(module)
   return names
 end
 
-local function render(name, ...)
-  local page_files, known = {}, {}
-  for _, pattern in ipairs { ... } do
-    for _, found in ipairs(fs.glob(path.join(ROOT, "stdlib", pattern))) do
-      local file = path.relative(path.join(ROOT, "stdlib"), found)
-      if not known[file] then
-        known[file] = true
-        page_files[#page_files + 1] = file
+-- What a module's table holds: its functions, documented, and the names of the rest. A table of
+-- functions in it (http.shape) counts as part of it.
+local function survey(found, module, prefix, module_file, known)
+  for _, key in ipairs(names_of(module)) do
+    local value, name = module[key], prefix .. key
+    if known[name] then
+      if known[name] == "function" and type(value) ~= "function" then
+        fault("%s is annotated as a function, and is none", name)
       end
+    elseif type(value) == "function" then
+      local doc, file, at = function_doc(module_file, key, value)
+      if doc and join(doc.about) ~= "" then
+        if not doc.is_internal then found[#found + 1] = { name = name, doc = doc } end
+      else
+        fault("rille.%s has no documentation (stdlib/%s:%s)", name, tostring(file), tostring(at))
+      end
+    elseif type(value) == "table" and not getmetatable(value) then
+      survey(found, value, name .. ".", module_file, known)
+    else
+      fault("rille.%s has no documentation", name)
     end
   end
-  if #page_files == 0 then return nil end
+end
+
+local function render(page)
+  local name, page_files, known = page[1], {}, {}
+  for i = 2, #page do
+    for _, found in ipairs(fs.glob(path.join(ROOT, "stdlib", page[i]))) do
+      local file = path.relative(path.join(ROOT, "stdlib"), found)
+      page_files[#page_files + 1], known[file] = file, true
+    end
+  end
   local module_file = known[name .. ".lua"] and name .. ".lua" or name .. "/init.lua"
   local module = require("rille." .. name)
   local out = { ("# rille.%s\n"):format(name) }
@@ -302,39 +336,40 @@ local function render(name, ...)
   -- A module that is a class, such as rille.stdio, has its tags there too.
   local about = join(header.about):gsub("^rille%.%w+: ", "")
   out[#out + 1] = about:sub(1, 1):upper() .. about:sub(2) .. "\n"
-  local classes = collect_classes(page_files)
-  -- Functions that are made in a loop are fields of the class that is named as the module.
-  local fields = {}
-  for _, class in ipairs(classes) do
+  page.classes, page.functions = collect_classes(page_files), {}
+  page_name, written = name, {}
+
+  -- What has no place of its own in the source is a field of the class named as the module.
+  local own = {}
+  for _, class in ipairs(page.classes) do
     if class.name == "rille." .. name then
-      for _, f in ipairs(class.doc.fields) do fields[f.name] = field_doc(f) end
+      for _, f in ipairs(class.doc.fields) do own[#own + 1] = f end
     end
   end
-  local functions = {}
-  for _, key in ipairs(names_of(module)) do
-    local value = module[key]
-    if type(value) == "function" then
-      local doc, file, at = function_doc(module_file, key, value)
-      if not doc and fields[key] then
-        doc = fields[key]
-      end
-      if doc and join(doc.about) ~= "" then
-        functions[#functions + 1] = { key = key, doc = doc }
-      else
-        fault("rille.%s.%s has no documentation (stdlib/%s:%s)", name, key, tostring(file),
-          tostring(at))
-      end
-    end
+  local grouped, values = functions_among(own)
+  local annotated = {}
+  for _, f in ipairs(values) do annotated[name .. "." .. f.name] = "value" end
+  for _, entry in ipairs(grouped) do
+    for _, key in ipairs(entry.names) do annotated[name .. "." .. key] = "function" end
   end
-  if #functions > 0 then out[#out + 1] = "## Functions\n" end
-  for _, f in ipairs(functions) do
-    write_entry(out, ("%s.%s(%s)"):format(name, f.key, f.doc.params_text), f.doc, 3)
+  for key in pairs(annotated) do
+    if module[key:match "[^.]+$"] == nil then fault("rille.%s is annotated, but not there", key) end
   end
-  for _, class in ipairs(classes) do
-    local is_module = class.name:find "^rille%." -- its fields stand among the functions
-    local is_empty = #class.methods == 0 and #class.doc.fields == 0
-    local is_shown = not is_module and not is_empty and not class.doc.is_internal
-    if is_shown then write_class(out, class) end
+
+  survey(page.functions, module, name .. ".", module_file, annotated)
+  if #page.functions > 0 or #grouped > 0 then out[#out + 1] = "## Functions\n" end
+  for _, f in ipairs(page.functions) do
+    write_entry(out, ("%s(%s)"):format(f.name, f.doc.params_text), f.doc, 3)
+  end
+  for _, entry in ipairs(grouped) do write_functions(out, name .. ".", entry) end
+  if #values > 0 then
+    out[#out + 1] = "## Values\n"
+    write_fields(out, name .. ".", values)
+  end
+  for _, class in ipairs(page.classes) do
+    local is_module = class.name:find "^rille%."
+    local is_empty = #class.methods == 0 and #class.doc.fields == 0 and #class.doc.about == 0
+    if not is_module and not is_empty and not class.doc.is_internal then write_class(out, class) end
   end
   return table.concat(out, "\n"), about
 end
@@ -352,17 +387,19 @@ if not checking then fs.mkdir(PAGES, { parents = true }) end
 local contents = {
   "# Reference\n",
   "Written by `tools/reference.lua` from the annotations in `stdlib/`, which editors read too.",
-  "*Waits* stands by what may put the calling task to sleep.\n",
+  "*Waits* stands by what may put the calling task to sleep. Times are seconds, sizes bytes.\n",
 }
-for _, spec in ipairs(MODULES) do
-  local text, about = render(unpack(spec))
-  if text then
-    put(spec[1] .. ".md", text)
-    contents[#contents + 1] = ("- [rille.%s](%s.md): %s"):format(spec[1], spec[1],
-      about:match "^(.-[.:]) " or about)
-  end
+for _, page in ipairs(MODULES) do
+  local text, about = render(page)
+  put(page[1] .. ".md", text)
+  contents[#contents + 1] = ("- [rille.%s](%s.md): %s"):format(page[1], page[1],
+    about:match "^(.-%.)%f[%s%z]" or about)
 end
+contents[#contents + 1] = "\nThe global table `rille`, which `require \"rille\"` gives too, has "
+  .. "`rille.version` and `rille.args`, the list of the script's arguments."
 put("README.md", table.concat(contents, "\n") .. "\n")
+
+require("reference_check")(MODULES, records, PROTOCOL, fault)
 
 for _, text in ipairs(faults) do io.stderr:write(text, "\n") end
 if checking then

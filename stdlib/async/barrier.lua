@@ -67,9 +67,11 @@ function Barrier:abort()
 end
 
 --- How many tasks it takes.
+---@return integer
 function Barrier:parties() return self._parties end
 
 --- How many wait now.
+---@return integer
 function Barrier:n_waiting() return self._arrived end
 
 --- Whether it was aborted, or somebody who waited in it was cancelled.

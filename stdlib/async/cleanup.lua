@@ -87,7 +87,9 @@ end
 ---@async
 ---@param resource any
 ---@param fn function
----@return ...  the results of `fn`
+---@param ... any  for `fn`, after the value
+---@return ...  the results of `fn`; none if its error was suppressed
+-- Errors: those of `fn`; one of `exit` or `close` replaces it, with the former as its `cause`.
 -- Source: Python's `async with`.
 function M.with(resource, fn, ...)
   local t = type(resource)

@@ -37,6 +37,8 @@ function Condition:locked() return self._lock:locked() end
 --- Calls `fn(...)` with the lock held.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
+---@return ...  its results
 function Condition:with(fn, ...)
   if type(fn) ~= "function" then check.callable(fn, 1, "with") end
   local l = self._lock
@@ -98,7 +100,9 @@ end
 
 --- Waits until `predicate()` is true; gives its value.
 ---@async
----@param predicate function
+---@param predicate fun(): any  called with the lock held, whenever the task is notified
+---@return any
+-- Errors: as wait().
 function Condition:wait_for(predicate)
   check.callable(predicate, 1, "wait_for")
   local value = predicate()

@@ -30,6 +30,8 @@ local function write(self, value)
 end
 
 --- The value in this task; without one `default`, then the variable's own default, then nil.
+---@param ... any  the default for this call
+---@return any
 function ContextVar:get(...)
   local v = read(self)
   if v == nil then
@@ -41,6 +43,7 @@ function ContextVar:get(...)
 end
 
 --- Sets the value for this task and for those it starts from now on.
+---@param value any
 ---@return table token  for reset
 function ContextVar:set(value)
   local token = setmetatable({ _var = self, _old = read(self), _task = current(), _used = false },
@@ -50,6 +53,7 @@ function ContextVar:set(value)
 end
 
 --- Puts back what was there before the `set` that gave the token.
+---@param token table
 -- Errors: InvalidStateError for a token that was used, or of another variable or task.
 function ContextVar:reset(token)
   if type(token) ~= "table" or not token._var then
@@ -69,6 +73,7 @@ function ContextVar:reset(token)
 end
 
 --- The name it was given.
+---@return string
 function ContextVar:name() return self._name end
 
 ---@class Context
@@ -87,6 +92,8 @@ end
 --- Calls `fn(...)` in this context; what it sets stays here.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
+---@return ...  its results
 -- Source: contextvars.Context.run.
 function Context:run(fn, ...)
   check.callable(fn, 1, "run")
@@ -101,6 +108,8 @@ function Context:run(fn, ...)
 end
 
 --- The value of a variable in this context, or nil.
+---@param var ContextVar
+---@return any
 function Context:get(var)
   local vars = self._env.vars
   local v = vars and vars[var]

@@ -186,10 +186,13 @@ end
 
 local GATHER_OPTIONS = { return_errors = true }
 
+---@class rille.GatherOptions
+---@field return_errors? boolean  errors stand among the results, nothing is raised; default false
+
 --- Waits for all of a list of functions (each runs as a task), Tasks and Futures.
 ---@async
 ---@param list table  functions, Tasks and Futures
----@param options? table  `return_errors=true`: errors stand among the results, nothing is raised
+---@param options? rille.GatherOptions
 ---@return table  first results in the order of `list`, with `n`
 -- Errors: the first error; the functions are then cancelled and waited for, Tasks and Futures go
 -- on.
@@ -207,12 +210,15 @@ end
 
 local MAP_OPTIONS = { limit = true }
 
+---@class rille.MapOptions
+---@field limit? integer  how many run at once; all by default
+
 --- Calls `fn(item, index)` for each item of a list as tasks.
 ---@async
 ---@param list table
----@param fn function
----@param options? table  `limit`: how many run at once; all by default
----@return table  first results in order, with `n`
+---@param fn fun(item: any, index: integer): any
+---@param options? rille.MapOptions
+---@return table  first results in the order of `list`, with `n`
 -- Errors: the first error; the rest is then cancelled and waited for.
 function M.map(list, fn, options)
   local n = length(list, "map")
@@ -272,13 +278,17 @@ end
 local WAIT_OPTIONS = { timeout = true, return_when = true }
 local WHEN = { ALL_COMPLETED = true, FIRST_COMPLETED = true, FIRST_ERROR = true }
 
+---@class rille.WaitOptions
+---@field timeout? number  seconds; no limit by default
+---@field return_when? "ALL_COMPLETED"|"FIRST_COMPLETED"|"FIRST_ERROR"  the first by default
+
 --- Waits until some or all of the tasks are done, or the time is over. Cancels nothing and raises
 -- no task's error.
 ---@async
----@param list table  Tasks and Futures
----@param options? table  `timeout` in seconds; `return_when`: "ALL_COMPLETED" (the default),
--- "FIRST_COMPLETED" or "FIRST_ERROR"
----@return table done, table pending
+---@param list table  Tasks and Futures, at least one; functions are an error here
+---@param options? rille.WaitOptions
+---@return table done  in the order of `list`
+---@return table pending
 -- Source: asyncio.wait.
 function M.wait(list, options)
   local tasks = awaitables(list, "wait")
@@ -392,11 +402,14 @@ end
 
 local AS_COMPLETED_OPTIONS = { timeout = true }
 
+---@class rille.AsCompletedOptions
+---@field timeout? number  seconds for all together; no limit by default
+
 --- Iterates over tasks in the order in which they end.
 ---@async
 ---@param list table  functions (each runs as a task), Tasks and Futures
----@param options? table  `timeout` in seconds, for all together
----@return fun(): Task
+---@param options? rille.AsCompletedOptions
+---@return fun(): Task?  for `for`
 -- Errors: TimeoutError from the iterator.
 -- Source: asyncio.as_completed.
 function M.as_completed(list, options)
@@ -461,6 +474,5 @@ function M.shield(what, ...)
   return task.outcome(t)
 end
 
-report.describe(task.join, function(t) return "the end of " .. t:name() end)
 
 return M

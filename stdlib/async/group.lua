@@ -64,6 +64,7 @@ end
 
 --- Starts a task in the group.
 ---@param fn function
+---@param ... any  for `fn`
 ---@return Task
 -- Errors: InvalidStateError if the group has ended or is being cancelled.
 function Group:spawn(fn, ...)
@@ -83,6 +84,11 @@ function Group:spawn(fn, ...)
   self._last = child
   return child
 end
+
+--- Starts a task in the group, as `spawn` does.
+---@param fn function
+---@param ... any  for `fn`
+---@return Task
 Group.create_task = Group.spawn
 
 --- Cancels the body and all tasks of the group.

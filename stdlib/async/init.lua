@@ -12,6 +12,8 @@ local sleep, give_way = core.sleep, core.give_way
 local raise = task.raise
 local type = type
 
+---@class rille.async
+---@field slow_callback_duration number  seconds that a task may hold the loop in debug mode; 0.1
 local async = {
   spawn = task.spawn,
   create_task = task.spawn,
@@ -33,8 +35,9 @@ end
 
 --- Waits, and returns the further arguments. `async.sleep(0)` lets every ready task run once.
 ---@async
----@param seconds number
----@return ...
+---@param seconds number  none below 0 waits longer than 0
+---@param ... any
+---@return ...  the further arguments
 -- Errors: Cancelled.
 -- Source: asyncio.sleep.
 function async.sleep(seconds, ...)
@@ -78,6 +81,7 @@ async.time = core.time
 
 --- Calls `fn(...)` soon, outside of every task.
 ---@param fn function
+---@param ... any  for `fn`
 ---@return Handle
 -- Source: asyncio's loop.call_soon.
 function async.call_soon(fn, ...)
@@ -86,8 +90,9 @@ function async.call_soon(fn, ...)
 end
 
 --- Calls `fn(...)` after a delay in seconds.
----@param delay number
+---@param delay number  seconds
 ---@param fn function
+---@param ... any  for `fn`
 ---@return Handle
 -- Source: asyncio's loop.call_later.
 function async.call_later(delay, fn, ...)
@@ -97,8 +102,9 @@ function async.call_later(delay, fn, ...)
 end
 
 --- Calls `fn(...)` at a time on the clock of async.time().
----@param deadline number
+---@param deadline number  seconds
 ---@param fn function
+---@param ... any  for `fn`
 ---@return Handle
 -- Source: asyncio's loop.call_at.
 function async.call_at(deadline, fn, ...)
@@ -116,9 +122,10 @@ function async.set_exception_handler(fn)
 end
 
 --- Whether debug mode is on.
+---@return boolean
 function async.debug() return debug_state.on end
 
---- Switches debug mode.
+--- Switches debug mode, as `--debug` and RILLE_DEBUG=1 do.
 ---@param on boolean
 function async.set_debug(on)
   core.set_debug(on and true or false)
@@ -154,6 +161,27 @@ function async.catch(fn, handlers)
     end
   end
   return require("rille.async.catch")(fn, handlers)
+end
+
+-- Never runs; it tells editors, which read this file too, where the rest is.
+local is_editor = false
+if is_editor then
+  local gather, timeout = require "rille.async.gather", require "rille.async.timeout"
+  local cleanup, contextvar = require "rille.async.cleanup", require "rille.async.contextvar"
+  local semaphore, queue = require "rille.async.semaphore", require "rille.async.queue"
+  async.gather, async.map, async.wait = gather.gather, gather.map, gather.wait
+  async.as_completed, async.shield = gather.as_completed, gather.shield
+  async.wait_for, async.timeout = timeout.wait_for, timeout.timeout
+  async.timeout_at, async.move_on_after = timeout.timeout_at, timeout.move_on_after
+  async.finally, async.with = cleanup.finally, cleanup.with
+  async.context, async.generator = cleanup.context, cleanup.generator
+  async.ContextVar, async.copy_context = contextvar.ContextVar, contextvar.copy_context
+  async.Semaphore, async.BoundedSemaphore = semaphore.Semaphore, semaphore.BoundedSemaphore
+  async.Queue, async.PriorityQueue, async.LifoQueue = queue.Queue, queue.PriorityQueue,
+    queue.LifoQueue
+  async.run, async.group = require("rille.async.run").run, require "rille.async.group"
+  async.Lock, async.Event = require "rille.async.lock", require "rille.async.event"
+  async.Condition, async.Barrier = require "rille.async.condition", require "rille.async.barrier"
 end
 
 -- The rest is loaded when it is first used.

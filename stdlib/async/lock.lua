@@ -56,6 +56,7 @@ function Lock:release()
 end
 
 --- True while somebody holds it.
+---@return boolean
 function Lock:locked() return self._owner and true or false end
 
 local function finish(self, ok, ...)
@@ -68,6 +69,8 @@ end
 --- Calls `fn(...)` with the lock held, and releases it whatever happens.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
+---@return ...  its results
 function Lock:with(fn, ...)
   if type(fn) ~= "function" then check.callable(fn, 1, "with") end
   if self._owner then

@@ -339,6 +339,7 @@ end
 
 --- `for item in q:iter() do`: takes items until the queue is shut down and empty, or until a nil.
 ---@async
+---@return fun(): any
 function Queue:iter() return next_item, self end
 
 report.describe(wait_to_put, function(self)

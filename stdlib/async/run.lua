@@ -45,6 +45,7 @@ end
 -- still runs, and waits for these too.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
 ---@return ...  its results
 -- Errors: its own.
 -- Source: asyncio.run.

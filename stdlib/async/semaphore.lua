@@ -56,6 +56,7 @@ function Semaphore:release()
 end
 
 --- True if no permit is free.
+---@return boolean
 function Semaphore:locked() return self._free <= 0 end
 
 --- How many permits are free.
@@ -71,6 +72,8 @@ end
 --- Calls `fn(...)` with a permit, and gives it back whatever happens.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
+---@return ...  its results
 function Semaphore:with(fn, ...)
   if type(fn) ~= "function" then check.callable(fn, 1, "with") end
   local free = self._free
@@ -110,7 +113,7 @@ return {
     return make(n, false)
   end,
 
-  --- The same, but releasing more than was acquired is an error.
+  --- Makes a semaphore of which releasing more than was acquired is an error.
   ---@param n? integer  at least 0; 1 by default
   ---@return Semaphore
   -- Source: asyncio.BoundedSemaphore.

@@ -52,6 +52,8 @@ end
 ---@async
 ---@param what function|Task|Future  a function is called with the further arguments, in this task
 ---@param timeout? number  seconds; nil for no limit
+---@param ... any  for the function
+---@return ...  its results
 -- Errors: TimeoutError; what the function raises.
 -- Source: asyncio.wait_for.
 function M.wait_for(what, timeout, ...)
@@ -90,12 +92,14 @@ function Scope:reschedule(deadline)
 end
 
 --- When it expires, on the clock of async.time(); nil for never.
+---@return number?
 function Scope:deadline()
   if self._id then return core.deadline(self._id) end
   return self._deadline
 end
 
 --- True once the deadline has passed with something still inside.
+---@return boolean
 function Scope:expired()
   if self._id then return core.is_cancelled(self._id) end
   return self._expired
@@ -125,8 +129,9 @@ end
 --- Runs `fn(scope, ...)` in this task and cancels it when the time is over.
 ---@async
 ---@param seconds? number  nil for no limit
----@param fn function
----@return ...  its results
+---@param fn fun(scope: Timeout, ...): ...
+---@param ... any  for `fn`
+---@return ...  its results; they stand, too, if it returns after the deadline
 -- Errors: TimeoutError.
 -- Source: asyncio.timeout.
 function M.timeout(seconds, fn, ...)
@@ -137,10 +142,13 @@ function M.timeout(seconds, fn, ...)
   return finish_scope(scope, seconds, xpcall(fn, keep_trace, scope, ...))
 end
 
---- The same with a point in time.
+--- Like async.timeout, with a point in time.
 ---@async
 ---@param deadline? number  on the clock of async.time(); nil for no limit
----@param fn function
+---@param fn fun(scope: Timeout, ...): ...
+---@param ... any  for `fn`
+---@return ...  its results
+-- Errors: TimeoutError.
 -- Source: asyncio.timeout_at.
 function M.timeout_at(deadline, fn, ...)
   if deadline ~= nil then deadline = check.seconds(deadline, 1, "timeout_at") end
@@ -161,11 +169,13 @@ local function finish_move_on(scope, ok, ...)
   rethrow(e)
 end
 
---- The same, but past the deadline it goes on.
+--- Like async.timeout, but past the deadline it raises nothing and goes on.
 ---@async
----@param seconds? number
----@param fn function
----@return boolean in_time, ...  true and the results, or false
+---@param seconds? number  nil for no limit
+---@param fn fun(scope: Timeout, ...): ...
+---@param ... any  for `fn`
+---@return boolean in_time  false past the deadline
+---@return ...  the results of `fn` if it was in time
 -- Source: trio.move_on_after.
 function M.move_on_after(seconds, fn, ...)
   if seconds ~= nil then seconds = check.seconds(seconds, 1, "move_on_after") end

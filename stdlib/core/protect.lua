@@ -129,7 +129,9 @@ end
 
 --- Lua's pcall that also catches a cancellation, and acknowledges it: waiting works again.
 ---@param fn function
----@return boolean ok, ...  the results, or the error
+---@param ... any  for `fn`
+---@return boolean ok
+---@return ...  the results, or the error
 -- Source: asyncio's `except CancelledError`.
 function M.acknowledging_pcall(fn, ...) return after_acknowledging(pcall(fn, ...)) end
 
@@ -142,9 +144,13 @@ local function after_acknowledging_xpcall(handler, ok, ...)
   return after_acknowledging(ok, ...)
 end
 
---- The same with a handler, which sees the error where it was raised.
+--- Like async.pcall, with a handler, which sees the error where it was raised.
 ---@param fn function
----@param handler function
+---@param handler fun(err: any): any  what it returns is given in place of the error
+---@param ... any  for `fn`
+---@return boolean ok
+---@return ...  the results, or what the handler returned
+-- Source: Lua's xpcall.
 function M.acknowledging_xpcall(fn, handler, ...)
   return after_acknowledging_xpcall(handler, xpcall(fn, function(e)
     if type(e) == "table" then

@@ -133,6 +133,8 @@ function M.describe(fn, text) describers[fn] = text end
 
 local function name_of(t) return t[7] == "main" and "main" or t:name() end
 
+M.describe(task.join, function(t) return "the end of " .. t:name() end)
+
 --- What a suspended task waits for, in words.
 function M.waits_for(t)
   if t[2] > 0 then return "is done" end

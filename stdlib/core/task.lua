@@ -38,6 +38,13 @@ local M = { TIMEOUT = TIMEOUT, GROUP = GROUP, SHIELD = SHIELD }
 local Task = {}
 local TaskMeta = { __index = Task, __name = "Task" }
 ---@class Future
+---@field await async fun(self: Future): ...  Waits for the end and gives the results.
+---@field done fun(self: Future): boolean  True once there is a result, an error or a cancellation.
+---@field cancelled fun(self: Future): boolean  True if it ended by cancellation.
+---@field result fun(self: Future): ...  The results, without waiting; errors as Task's.
+---@field error fun(self: Future): any  The error it failed with, or nil; errors as Task's.
+---@field add_done_callback fun(self: Future, fn: fun(f: Future))  Calls `fn` soon after it is done.
+---@field remove_done_callback fun(self: Future, fn: function): integer  Takes it back; how often.
 local Future = {}
 local FutureMeta = { __index = Future, __name = "Future" }
 M.Task, M.TaskMeta, M.Future, M.FutureMeta = Task, TaskMeta, Future, FutureMeta
@@ -481,6 +488,7 @@ end
 
 --- Schedules `fn(...)` as a task that starts soon.
 ---@param fn function
+---@param ... any  for `fn`
 ---@return Task
 -- Source: asyncio.create_task.
 function M.spawn(fn, ...)
@@ -490,8 +498,9 @@ function M.spawn(fn, ...)
   return task
 end
 
---- Like spawn, but runs `fn(...)` at once, up to its first wait.
+--- Like async.spawn, but runs `fn(...)` at once, up to its first wait.
 ---@param fn function
+---@param ... any  for `fn`
 ---@return Task
 -- Source: asyncio.eager_task_factory.
 function M.spawn_eager(fn, ...)
@@ -606,6 +615,8 @@ local function await_pending(self)
 end
 
 --- Waits for the end and gives all results of the function.
+---@async
+---@return ...
 -- Errors: the task's own; CancelledError if it was cancelled.
 function Task:await()
   if self[2] == DONE then return self[3] end
@@ -616,12 +627,15 @@ Future.await = Task.await
 -- ---- methods ------------------------------------------------------------------------------------
 
 --- True once there is a result, an error or a cancellation.
+---@return boolean
 function Task:done() return self[2] > 0 end
 
 --- True if it ended by cancellation.
+---@return boolean
 function Task:cancelled() return self[2] == CANCELLED end
 
 --- The results, without waiting.
+---@return ...
 -- Errors: InvalidStateError if it is not done; its own error; CancelledError.
 function Task:result()
   if self[2] <= 0 then errors._raise("InvalidStateError", self:name() .. " is not done") end
@@ -629,6 +643,7 @@ function Task:result()
 end
 
 --- The error it failed with, or nil.
+---@return any
 -- Errors: InvalidStateError if it is not done; CancelledError.
 function Task:error()
   local s = self[2]
@@ -689,13 +704,14 @@ function Task:cancel(reason)
 end
 
 --- True while a cancellation is asked for and not acknowledged.
+---@return boolean
 function Task:cancelling()
   local x = self[10]
   local c = x and x.cancel or nil
   return self[2] <= 0 and c ~= nil and not c._acknowledged
 end
 
---- Where the task stands now.
+--- Where the task stands now, as a text of several lines.
 ---@return string
 function Task:traceback()
   if self[2] > 0 then
@@ -721,8 +737,8 @@ M.stack_of = function(co) return traceback(co, "") end
 
 local Handle -- of callbacks, below
 
---- Calls `fn(self)` soon after it is done.
----@param fn function
+--- Calls `fn(task)` soon after it is done, outside of every task.
+---@param fn fun(task: Task)
 function Task:add_done_callback(fn)
   check.callable(fn, 1, "add_done_callback")
   local env = current()[5]
@@ -735,6 +751,7 @@ function Task:add_done_callback(fn)
 end
 
 --- Takes a callback back, as often as it was added.
+---@param fn function
 ---@return integer  how many there were
 function Task:remove_done_callback(fn)
   local w, n = self[6], 0
@@ -778,6 +795,7 @@ local function set(self, name, new_state, value)
 end
 
 --- Sets the results; those who wait get them.
+---@param ... any
 -- Errors: InvalidStateError if it is done.
 function Future:set_result(...)
   local n = select("#", ...)
@@ -790,6 +808,7 @@ function Future:set_result(...)
 end
 
 --- Makes it fail; the error is raised in those who wait.
+---@param e any
 -- Errors: InvalidStateError if it is done.
 function Future:set_error(e)
   if e == nil then e = errors.new("Error", "nil") end
@@ -799,6 +818,7 @@ function Future:set_error(e)
 end
 
 --- Cancels it; those who wait get a CancelledError.
+---@param reason? any
 ---@return boolean  false if it is done
 function Future:cancel(reason)
   if self[2] > 0 then return false end
@@ -845,9 +865,11 @@ function Handle:cancel()
 end
 
 --- True if it was cancelled.
+---@return boolean
 function Handle:cancelled() return self.was_cancelled == true end
 
 --- When it runs, on the clock of async.time(); nil for call_soon.
+---@return number?
 function Handle:when() return self.time end
 
 hooks[4] = function(handle)

@@ -10,11 +10,14 @@ local M = {}
 
 local REMOVE_OPTIONS = { recursive = true, missing_ok = true }
 
+---@class rille.fs.RemoveOptions
+---@field recursive? boolean  a folder with all that is in it; links are not followed
+---@field missing_ok? boolean  no error if there is nothing
+
 --- Removes a file, a link, or an empty folder.
 ---@async
 ---@param path string
----@param options? table  `recursive=true`: a folder with all that is in it, without following
--- links; `missing_ok=true`: no error if there is nothing
+---@param options? rille.fs.RemoveOptions
 -- Errors: OSError with ENOENT, ENOTEMPTY, EACCES and others; Cancelled.
 function M.remove(path, options)
   path = path_argument(path, 1, "remove")
@@ -25,11 +28,14 @@ end
 
 local MKDIR_OPTIONS = { parents = true, mode = true }
 
+---@class rille.fs.MkdirOptions
+---@field parents? boolean  those above it too, and no error if it is there
+---@field mode? integer|string  permissions, octal if a string; 0777 less the umask by default
+
 --- Makes a folder.
 ---@async
 ---@param path string
----@param options? table  `parents=true`: those above it too, and no error if it is there; `mode`:
--- permissions, a number or an octal string, 0777 less the umask by default
+---@param options? rille.fs.MkdirOptions
 -- Errors: OSError with EEXIST, ENOENT, EACCES and others; Cancelled.
 function M.mkdir(path, options)
   path = path_argument(path, 1, "mkdir")

@@ -114,13 +114,15 @@ local Walk = iterator.class("Walk", walk_step, walk_release)
 
 local WALK_OPTIONS = { on_error = true }
 
+---@class rille.fs.WalkOptions
+---@field on_error? fun(err: Error)  gets the errors of folders below the root, left out then
+
 --- Goes through a folder and all below it, top down: `for dir, dirs, files in fs.walk(root) do`.
 -- `dirs` are the names of the folders in `dir`, `files` those of all else, both sorted. What the
 -- loop takes out of `dirs` is not entered. Links are not followed.
 ---@async
 ---@param root string
----@param options? table  `on_error=fn`: called with the error of a folder below the root that
--- cannot be read, which is then left out
+---@param options? rille.fs.WalkOptions
 ---@return fun(): string?, string[]?, string[]?  with `close()`
 -- Errors: OSError with ENOENT, ENOTDIR, EACCES and others, also in the loop; Cancelled, which ends
 -- it.

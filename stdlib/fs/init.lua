@@ -49,13 +49,16 @@ end
 
 local WRITE_OPTIONS = { mode = true, append = true, atomic = true }
 
+---@class rille.fs.WriteOptions
+---@field mode? integer|string  permissions of a new file, octal if a string; 0666 less the umask
+---@field append? boolean  behind what is in it; not with `atomic`
+---@field atomic? boolean  others see the old content or the new, whole, and so does a crashed disk
+
 --- Writes a file, in the place of what was in it.
 ---@async
 ---@param path string
 ---@param data string|number
----@param options? table  `mode`: permissions of a new file, a number or an octal string, 0666 less
--- the umask by default; `append=true`: behind what is in it; `atomic=true`: others see the old
--- content or the new, whole, and so does the disk after a crash
+---@param options? rille.fs.WriteOptions
 -- Errors: OSError with ENOENT, EACCES, ENOSPC and others; Cancelled: the file may then hold a part,
 -- but not with `atomic`.
 function fs.write_file(path, data, options)

@@ -15,11 +15,14 @@ local Watch = iterator.class("Watch",
 
 local WATCH_OPTIONS = { recursive = true }
 
+---@class rille.fs.WatchOptions
+---@field recursive? boolean  all folders below as well, those that come later too
+
 --- Tells of what happens to a folder and what is in it, or to a file, from the moment that it
 -- returns: `for event in fs.watch(dir) do`. If what is watched goes, that is the last event.
 ---@async
 ---@param path string
----@param options? table  `recursive=true`: of all folders below as well, those that come later too
+---@param options? rille.fs.WatchOptions
 ---@return fun(): table?  with `close()`. An event has `type`: "create", "change", "delete",
 -- "rename", or "overflow" (more has happened than could be kept); `name`, seen from the folder;
 -- `path`; and `from`, the former path, where it was renamed

@@ -19,7 +19,37 @@ local response_of, response_of_error = answer.response_of, answer.response_of_er
 local CONNECTION, HEAD, SETTINGS = request.CONNECTION, request.HEAD, request.SETTINGS
 local route_key = http1.route_key
 
+--- Adds a route for requests with the method of that name; `get` answers HEAD too.
+---@alias rille.http.AddRoute
+---| fun(self: App, pattern: string, handler: function, options?: rille.http.RouteOptions): App
+
+---@class rille.http.RouteOptions
+---@field max_body_bytes? integer|false  the route's own
+---@field max_collect_bytes? integer|false  the route's own
+---@field request? any  the shape of its JSON, which `req:json()` then checks; see http.shape
+---@field params? table<string, any>  shapes of the parameters in the pattern
+---@field query? table<string, any>  shapes of the parameters of the query
+---@field summary? string  for the OpenAPI document, as all that follow
+---@field description? string
+---@field tags? string[]
+---@field operation_id? string
+---@field deprecated? boolean
+---@field response? any  the shape of an answer with status 200
+---@field responses? table<integer, any>  status to shape or text
+---@field hidden? boolean  leaves the route out
+
+--- A pattern of a route is a path with `{name}` for a segment and, at its end, `{name...}` for the
+-- rest, which may be empty. What is written out comes before a parameter, and that before the rest,
+-- whatever the order in which they are added. A value that is set in an application, `app.db = db`,
+-- is there in handlers as `req.app.db`.
 ---@class App
+---@field get rille.http.AddRoute
+---@field post rille.http.AddRoute
+---@field put rille.http.AddRoute
+---@field patch rille.http.AddRoute
+---@field delete rille.http.AddRoute
+---@field on_startup fun(self: App, fn: fun(app: App)): App  calls `fn` before it listens
+---@field on_shutdown fun(self: App, fn: fun(app: App)): App  calls `fn` when it begins to close
 local App = {}
 -- An application's values stand in itself; what it is made of has a key of its own.
 local STATE = {}
@@ -99,26 +129,19 @@ end
 
 for _, name in ipairs { "get", "post", "put", "patch", "delete" } do
   local methods = { name:upper() }
-  --- Adds a route. A pattern is a path with `{name}` for a segment and, at its end, `{name...}` for
-  -- the rest, which may be empty. What is written out comes before a parameter, and that before the
-  -- rest, whatever the order in which they are added. GET answers HEAD too.
-  ---@param pattern string
-  ---@param handler fun(req: Request)
-  ---@param options? table  `max_body_bytes`, `max_collect_bytes`: the route's own; `request`: the
-  -- shape of its JSON, which `req:json()` then looks for, `params` and `query`: names and shapes of
-  -- its parameters (http.shape); and for the OpenAPI document `summary`, `description`, `tags`,
-  -- `operation_id`, `deprecated`, `response` (a shape), `responses` (status to shape or text),
-  -- `hidden` to leave it out
-  ---@return App  itself
+  -- Documented as fields of the class.
   App[name] = function(self, pattern, handler, options)
     return add(self, pattern, handler, methods, options, name)
   end
 end
 
+---@class rille.http.AnyRouteOptions: rille.http.RouteOptions
+---@field methods? string[]  all that have no route of their own by default
+
 --- Adds a route for several methods, or for all that have none of their own.
 ---@param pattern string
 ---@param handler fun(req: Request)
----@param options? table  `methods`, a list; and those of `get`
+---@param options? rille.http.AnyRouteOptions
 ---@return App  itself
 function App:route(pattern, handler, options)
   options = check.options(options, routes.KNOWN_WITH_METHODS, 3, "route")
@@ -127,13 +150,17 @@ function App:route(pattern, handler, options)
     routes.KNOWN_WITH_METHODS)
 end
 
+---@class rille.http.StaticOptions
+---@field index? string|false  "index.html" by default; false for none
+---@field dotfiles? boolean  whether names that begin with a dot are served; false by default
+---@field max_age? number  seconds that clients may keep them
+---@field precompressed? boolean  takes `x.br`, `x.zst` or `x.gz` for `x` where there is one
+
 --- Serves the files of a folder: GET and HEAD, with ranges and conditions. Links are followed as
 -- long as they stay within the folder; nothing is listed.
 ---@param prefix string
 ---@param dir string
----@param options? table  `index` ("index.html"; false for none), `dotfiles` (false), `max_age`
--- (seconds that they may be kept), `precompressed`: take `x.br` or `x.gz` for `x` where it is there
--- and the client takes it
+---@param options? rille.http.StaticOptions
 ---@return App  itself
 function App:static(prefix, dir, options)
   local handler = require "rille.http.static"(prefix, dir, options)
@@ -141,12 +168,19 @@ function App:static(prefix, dir, options)
   return add(self, pattern, handler, { "GET" }, { hidden = true }, "static")
 end
 
+---@class rille.http.WebSocketOptions
+---@field max_message? integer  bytes; 1 MiB by default
+---@field subprotocols? string[]  that are spoken; the first that the client wants is taken
+---@field compress? boolean  true by default
+---@field origins? string[]  whose pages may connect, "*" for all; only this host's by default
+---@field ping_interval? number|false  seconds; 20 by default
+---@field ping_timeout? number|false  seconds; 20 by default
+---@field close_timeout? number  seconds; 10 by default
+
 --- Adds a route for WebSockets.
 ---@param pattern string
----@param handler fun(ws, req: Request)  its end closes the WebSocket
----@param options? table  `max_message` (1 MiB); `subprotocols` that are spoken, of which the first
--- that the client wants is taken; `compress` (true); `origins`: whose pages may connect, "*" for
--- all, only this host's by default; `ping_interval`, `ping_timeout`, `close_timeout`
+---@param handler fun(ws: WebSocket, req: Request)  its end closes the WebSocket
+---@param options? rille.http.WebSocketOptions
 ---@return App  itself
 function App:websocket(pattern, handler, options)
   state_of(self, "websocket")
@@ -382,10 +416,7 @@ end
 -- ---- beginning and end --------------------------------------------------------------------------
 
 for _, name in ipairs { "on_startup", "on_shutdown" } do
-  --- Adds what is called when the application begins, before the server listens, or when the server
-  -- begins to close.
-  ---@param fn fun(app: App)
-  ---@return App  itself
+  -- Documented as fields of the class.
   App[name] = function(self, fn)
     local state = state_of(self, name)
     check.callable(fn, 1, name)
@@ -444,9 +475,35 @@ local function handler_of(app, settings)
   end
 end
 
---- Serves the application; when this returns, it has begun and the server listens.
+---@class rille.http.AppServeOptions
+---@field host? string  a name or an IP address; "127.0.0.1" by default, "*" for all
+---@field port? integer  any if nil or 0; the server's field `port` tells which
+---@field path? string  of a Unix socket, in place of host and port
+---@field tls? rille.tls.Options|TLSContext  with `cert` and `key`
+---@field http2? boolean  by ALPN, and without TLS by prior knowledge; true by default
+---@field workers? integer  so many processes, each running the script; only this one by default
+---@field reuse_port? boolean  several processes may share the port
+---@field max_connections? integer|false  at once, the others wait; 10000 by default
+---@field max_requests? integer|false  on one connection; no limit by default
+---@field max_header_bytes? integer|false  32768 by default
+---@field max_headers? integer|false  100 by default
+---@field max_target_bytes? integer|false  8192 by default
+---@field max_body_bytes? integer|false  16 MiB by default
+---@field max_collect_bytes? integer|false  what body() and the like take; 1 MiB by default
+---@field header_timeout? number|false  seconds for the head of a request; 10 by default
+---@field body_timeout? number|false  seconds that a body may pause; 30 by default
+---@field idle_timeout? number|false  seconds between two requests; 60 by default
+---@field write_timeout? number|false  seconds in which the client takes nothing; 30 by default
+---@field handler_timeout? number|false  seconds for a handler; no limit by default
+---@field cancel_on_disconnect? boolean  cancels the handler when its client goes; false by default
+---@field compress? boolean|table  or `{ min_bytes = 1024, types =, level = }`; false by default
+---@field access_log? boolean|fun(record: table)  true: a line on stderr; false by default
+---@field trusted_proxies? boolean|string[]  whose X-Forwarded fields count; none by default
+
+--- Serves the application; when this returns, it has begun and the server listens. 0 or false
+-- switches a limit off.
 ---@async
----@param options? table  those of http.serve, but for `handler`
+---@param options? rille.http.AppServeOptions
 ---@return Server
 -- Errors: OSError, TLSError; those of on_startup and of contexts, which are left again then.
 function App:serve(options)
@@ -464,10 +521,19 @@ function App:serve(options)
   }, "serve")
 end
 
+---@class rille.http.TestClientOptions
+---@field headers? table  all of these are as in http.Session
+---@field timeout? number|table|false
+---@field limit? integer|false
+---@field cookies? boolean|table
+---@field auth? table
+---@field redirects? integer|false
+---@field max_body? integer|false
+
 --- Begins the application and gives a session that speaks to it, without a port: URLs are paths.
 -- Closing the session ends the application.
 ---@async
----@param options? table  those of http.Session that are about requests
+---@param options? rille.http.TestClientOptions
 ---@return Session  which also has `websocket(path [, options])`: see websocket.connect
 -- Errors: as `serve`.
 function App:test_client(options)
@@ -488,11 +554,16 @@ local function visit_routes(app, prefix, names, visit)
   end
 end
 
+---@class rille.http.OpenApiOptions
+---@field title? string  "API" by default
+---@field version? string  "1.0.0" by default
+---@field description? string
+---@field servers? string[]  URLs
+---@field path? string|boolean  where to serve it, true for "/openapi.json"; made when asked for
+
 --- The OpenAPI document of the routes, with those of mounted applications; WebSockets, files and
 -- routes with the option `hidden` are left out.
----@param options? table  `title` ("API"), `version` ("1.0.0"), `description`, `servers` (URLs);
--- `path`: where to serve it, true for "/openapi.json"; it is made when somebody asks, of the routes
--- that there are then
+---@param options? rille.http.OpenApiOptions
 ---@return table  OpenAPI 3.1
 function App:openapi(options)
   state_of(self, "openapi")

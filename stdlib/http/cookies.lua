@@ -235,11 +235,17 @@ end
 
 local SET = { domain = true, path = true, expires = true, secure = true }
 
+---@class rille.http.JarOptions
+---@field domain? string
+---@field path? string  "/" by default
+---@field expires? number  seconds since 1970
+---@field secure? boolean
+
 --- Puts a cookie in. Without a domain it goes with every request that the script itself makes, and
 -- with no redirect to another host.
 ---@param name string
 ---@param value string|number
----@param options? table  `domain`, `path` ("/"), `expires` (seconds since 1970), `secure`
+---@param options? rille.http.JarOptions
 function Jar:set(name, value, options)
   name = check.string(name, 1, "set")
   value = check.string(value, 2, "set")
@@ -276,6 +282,7 @@ function Jar:clear(name)
 end
 
 --- Iterates over names, values and domains.
+---@return fun(): string?, string?, string?
 function Jar:iter()
   local all = {}
   for key, list in pairs(self._domains) do

@@ -1,4 +1,4 @@
---- rille.http: a client and a server of HTTP/1.1.
+--- rille.http: a client and a server, HTTP/1.1 and HTTP/2.
 local client = require "rille.http.client"
 local response = require "rille.http.response"
 

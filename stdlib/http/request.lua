@@ -29,7 +29,7 @@ local CONNECTION, HEAD, SETTINGS, ANSWERED = 1, 2, 3, 4
 ---@field host string?  as the client named it, with the port if it did
 ---@field version string  "2.0", "1.1" or "1.0"
 ---@field id string  no other request has it
----@field app table?  the application that serves it
+---@field app App?  the application that serves it
 local Request = {}
 
 local function raise(kind, message, extra) error(errors.new(kind, message, extra), 0) end

@@ -51,12 +51,20 @@ function M.new(fields)
   return setmetatable(fields, Response)
 end
 
---- Makes a response. Its fields may be changed until it is sent.
----@param options table  `status` (200), `headers`, `trailers` (a table, or a function that gives it
--- at the end), and one of: `body`: a string; `json`: a value; `html`: a string; `file`: a path or a
--- File, sent with type, ETag and ranges; `stream`: a function called until it gives nil, or
--- anything with `chunks()`; `sse`: the same for events, strings or `{ data =, event =, id =,
--- retry =, comment = }`
+---@class rille.http.ResponseOptions
+---@field status? integer  200 by default
+---@field headers? table  name to text, number or list, or a list of pairs
+---@field trailers? table|fun(): table  sent behind the body; a function is called at its end
+---@field body? string  of this and what follows there may be one
+---@field json? any
+---@field html? string
+---@field file? string|File  a path or a file; with type, ETag and ranges
+---@field stream? function|table  a function called until it gives nil, or what has chunks()
+---@field sse? function|table  the same for server-sent events
+
+--- Makes a response. Its fields may be changed until it is sent. Server-sent events are texts, or
+-- `{ data =, event =, id =, retry =, comment = }`.
+---@param options rille.http.ResponseOptions
 ---@return Response
 function M.response(options)
   options = check.options(options, KNOWN, 1, "response")
@@ -188,11 +196,19 @@ local function cookie_name(name, fn)
   return name
 end
 
+---@class rille.http.CookieOptions
+---@field path? string  "/" by default
+---@field domain? string
+---@field max_age? number  seconds
+---@field expires? number|string  seconds since 1970, or text
+---@field secure? boolean
+---@field http_only? boolean  true by default
+---@field same_site? "Lax"|"Strict"|"None"|false  "Lax" by default
+
 --- Sets a cookie.
 ---@param name string
 ---@param value string  without control characters, spaces, quotes, `,`, `;` and `\`: encode others
----@param options? table  `path` ("/"), `domain`, `max_age` (seconds), `expires` (a time, or text),
--- `secure`, `http_only` (true), `same_site` ("Lax"; "Strict", "None", false)
+---@param options? rille.http.CookieOptions
 ---@return Response  itself
 -- Source: RFC 6265.
 function Response:set_cookie(name, value, options)
@@ -206,9 +222,15 @@ end
 
 local DELETE = { path = true, domain = true, secure = true, same_site = true }
 
+---@class rille.http.DeleteCookieOptions
+---@field path? string  what the cookie was set with, like the others
+---@field domain? string
+---@field secure? boolean
+---@field same_site? "Lax"|"Strict"|"None"|false
+
 --- Tells the client to forget a cookie.
 ---@param name string
----@param options? table  `path` and `domain` that it was set with
+---@param options? rille.http.DeleteCookieOptions
 ---@return Response  itself
 function Response:delete_cookie(name, options)
   name = cookie_name(name, "delete_cookie")

@@ -338,21 +338,15 @@ function M.start(settings, hooks, fn)
   return self
 end
 
---- Starts a server; when this returns, it listens.
+---@class rille.http.ServeOptions: rille.http.AppServeOptions
+---@field handler fun(req: Request): any, any, any  gives a status, a body, a response or a table
+
+--- Starts a server; when this returns, it listens. A handler returns a status, a text, a response,
+-- a table (sent as JSON), or `status, body [, headers]`. Of `workers`, each process runs the script
+-- again from its beginning, and this one supervises them: it starts anew what has crashed, and
+-- passes SIGTERM, SIGINT and SIGHUP on. 0 or false switches a limit off.
 ---@async
----@param options table  `handler`: function(req) that returns a status, a body, a response, a table
--- (sent as JSON), or `status, body [, headers]`; `host` ("127.0.0.1"; "*" for all) and `port` (any
--- if nil or 0), or `path` of a Unix socket; `tls`; `http2`: whether clients may choose HTTP/2, by
--- ALPN, or by prior knowledge where there is no TLS (true); limits, of which 0 or false switches
--- one off:
--- `max_header_bytes` (32768), `max_headers` (100), `max_target_bytes` (8192), `max_body_bytes` (16
--- MiB), `max_collect_bytes` (1 MiB), `max_connections` (10000), `max_requests` on a connection,
--- `header_timeout` (10), `body_timeout` (30), `idle_timeout` (60), `write_timeout` (30),
--- `handler_timeout`; `cancel_on_disconnect`: cancels a handler whose client has gone; `access_log`:
--- true, or a function that gets a record; `reuse_port`; `workers`: so many processes serve, each of
--- which runs the script again from its beginning, and this one supervises them: it starts anew what
--- has crashed, and passes SIGTERM, SIGINT and SIGHUP on; `trusted_proxies`: whose X-Forwarded
--- fields count, see rille.http.proxies
+---@param options rille.http.ServeOptions
 ---@return Server
 -- Errors: OSError (EADDRINUSE, EACCES ...), TLSError; WorkerError if a worker's script fails
 -- again and again at its start.

@@ -38,15 +38,19 @@ local LIMIT = 100
 local IDLE_TIMEOUT = 60
 local REDIRECTS = 10
 
+--- Sends a request with the method of that name, as `request` does.
+---@alias rille.http.Send
+---| async fun(self: Session, url: string, options?: rille.http.RequestOptions): ClientResponse
+
 ---@class Session
 ---@field cookies CookieJar?  none with `cookies=false`
----@field get fun(self: Session, url: string, options?: table): ClientResponse  sends GET
----@field post fun(self: Session, url: string, options?: table): ClientResponse  sends POST
----@field put fun(self: Session, url: string, options?: table): ClientResponse  sends PUT
----@field patch fun(self: Session, url: string, options?: table): ClientResponse  sends PATCH
----@field delete fun(self: Session, url: string, options?: table): ClientResponse  sends DELETE
----@field head fun(self: Session, url: string, options?: table): ClientResponse  sends HEAD
----@field options fun(self: Session, url: string, options?: table): ClientResponse  sends OPTIONS
+---@field get rille.http.Send
+---@field post rille.http.Send
+---@field put rille.http.Send
+---@field patch rille.http.Send
+---@field delete rille.http.Send
+---@field head rille.http.Send
+---@field options rille.http.Send
 local Session = { __name = "Session" }
 Session.__index = Session
 
@@ -487,17 +491,32 @@ end
 
 local METHODS = {}
 
---- Sends a request and waits for the response, body included unless `stream` is set.
+---@class rille.http.RequestOptions
+---@field headers? table  name to text, number or list, or list of pairs; false takes a default away
+---@field query? table  a map (sorted) or a list of pairs; lists repeat the name
+---@field body? string|function|table  a text, a function called until nil, or a thing with chunks()
+---@field json? any  in place of `body`
+---@field form? table  in place of `body`: a map or a list of pairs
+---@field multipart? table  in place of `body`: a map, or a list of parts, see below
+---@field timeout? number|table|false  seconds in all, or `{ connect =, total =, read = }`
+---@field redirects? integer|false  followed at most; 10 by default
+---@field auth? table  `{ user =, password = }` or `{ bearer = }`
+---@field tls? rille.tls.Options|TLSContext
+---@field proxy? string|false  a URL, or "env" for that of the environment
+---@field no_proxy? string|string[]  hosts that are asked without it
+---@field stream? boolean  returns after the head; read by chunks(), lines() or events()
+---@field max_body? integer|false  bytes that are collected at most, decoded; 64 MiB by default
+
+--- Sends a request and waits for the response, body included unless `stream` is set. A part of
+-- `multipart` is `{ name =, data = | file =, filename =, content_type = }`. `timeout` replaces that
+-- of the session key by key.
 ---@async
 ---@param method string
 ---@param url string  resolved against the session's `base_url`
----@param options? table  `headers`, `query`, `body` (string, function or something with chunks()),
--- `json`, `form`, `multipart`, `timeout` (seconds, or `{ connect =, total =, read = }`),
--- `redirects` (10), `auth` (`{ user =, password = }` or `{ bearer = }`), `tls`, `proxy`,
--- `no_proxy`, `stream`, `max_body` (64 MiB)
+---@param options? rille.http.RequestOptions
 ---@return ClientResponse
--- Errors: OSError, TLSError, TimeoutError, HTTPError, each with `url`; InvalidStateError once the
--- session is closed.
+-- Errors: OSError, TLSError, TimeoutError (with `phase`), HTTPError, each with `url`;
+-- InvalidStateError once the session is closed.
 function Session:request(method, url, options)
   method = check.string(method, 1, "request")
   if not http1.is_token(method) then
@@ -537,16 +556,28 @@ end
 
 local M = { methods = METHODS }
 
---- Makes a session.
----@param options? table  `base_url`, `headers`, `timeout`, `limit` (requests at once, 100),
--- `limit_per_host` (the same for each server; none), `cookies` (false: none; a map fills the jar),
--- `proxy` (a URL, false, or "env"), `no_proxy` (a list, or a text with commas: hosts with all below
--- them, addresses, networks such as "10.0.0.0/8", each perhaps with a port; `*` for all), `auth`,
--- `http2` (true: where a server of https chooses it; false; "prior": for http too, without
--- asking), `idle_timeout` (60 s), `path` (of a Unix socket), `tls`, `redirects`, `max_body`. With
--- HTTP/1 each request in progress has a connection of its own, so the limits are those of
--- connections too; with HTTP/2 all requests to a server share one. A `tls` context says itself by
--- `alpn` whether it offers HTTP/2.
+---@class rille.http.SessionOptions
+---@field base_url? string  what URLs are resolved against; a slash is added to it
+---@field headers? table  sent with every request
+---@field timeout? number|table|false  `{ total = 300, connect = 30 }` by default; false: no limits
+---@field limit? integer|false  requests at once, the others wait; 100 by default
+---@field limit_per_host? integer|false  the same for each server; no limit by default
+---@field cookies? boolean|table  false: none are kept; a map fills the jar
+---@field proxy? string|false  a URL, or "env" for that of the environment
+---@field no_proxy? string|string[]  hosts that are asked without it
+---@field auth? table  `{ user =, password = }` or `{ bearer = }`
+---@field http2? boolean|"prior"  true: if a server of https chooses it; "prior": without asking
+---@field idle_timeout? number|false  seconds that an unused connection is kept; 60 by default
+---@field path? string  of a Unix socket, to which all requests go
+---@field tls? rille.tls.Options|TLSContext  a context says by its `alpn` whether it offers HTTP/2
+---@field redirects? integer|false  followed at most; 10 by default
+---@field max_body? integer|false  bytes that are collected at most, decoded; 64 MiB by default
+
+--- Makes a session. With HTTP/1 each request in progress has a connection of its own, so the
+-- limits are those of connections too; with HTTP/2 all requests to a server share one. `no_proxy` is
+-- a list, or a text with commas, of hosts (with all below them), addresses and networks such as
+-- "10.0.0.0/8", each perhaps with a port; `*` for all.
+---@param options? rille.http.SessionOptions
 ---@return Session
 -- Source: aiohttp.ClientSession.
 function M.new(options)

@@ -18,6 +18,8 @@ local KINDS = { string = true, number = true, integer = true, boolean = true, ob
 
 local M = {}
 
+--- Whether a value is one of these.
+---@package
 function M.is_shape(value) return type(value) == "table" and getmetatable(value) == Shape end
 
 local function new(fields) return setmetatable(fields, Shape) end
@@ -58,6 +60,7 @@ local function compile_table(shape)
 end
 
 --- Makes a shape ready. Raises a string if it is none.
+---@package
 function compile(shape, name)
   if type(shape) == "string" then
     local kind, optional = shape:match "^(%a+)(%??)$"
@@ -149,10 +152,20 @@ local function inner(value, position, kind)
   return shape
 end
 
---- Text. All shapes take `optional` (there may be nothing, or null), `default` (what stands for
--- nothing then), and for the document `description` and `example`.
----@param options? table  `min`, `max`: characters; `pattern`: one of Lua's; `format`: a name for
--- the document
+---@class rille.http.ShapeOptions
+---@field optional? boolean  there may be nothing, or null
+---@field default? any  what stands for nothing then
+---@field description? string  for the OpenAPI document
+---@field example? any  the same
+
+---@class rille.http.StringOptions: rille.http.ShapeOptions
+---@field min? integer  characters
+---@field max? integer
+---@field pattern? string  one of Lua's
+---@field format? string  a name for the document
+
+--- Text.
+---@param options? rille.http.StringOptions
 ---@return Shape
 function M.string(options)
   local shape = with_options("string", options, 1)
@@ -163,30 +176,36 @@ function M.string(options)
   return shape
 end
 
+---@class rille.http.NumberOptions: rille.http.ShapeOptions
+---@field min? number  allowed itself
+---@field max? number
+---@field above? number  not allowed itself
+---@field below? number
+---@field multiple_of? number
+
 --- A number.
----@param options? table  `min`, `max` (both allowed themselves), `above`, `below` (not allowed
--- themselves), `multiple_of`
+---@param options? rille.http.NumberOptions
 ---@return Shape
 function M.number(options) return with_options("number", options, 1) end
 
 --- A whole number.
----@param options? table  those of `number`
+---@param options? rille.http.NumberOptions
 ---@return Shape
 function M.integer(options) return with_options("integer", options, 1) end
 
 --- True or false.
----@param options? table
+---@param options? rille.http.ShapeOptions
 ---@return Shape
 function M.boolean(options) return with_options("boolean", options, 1) end
 
 --- Whatever there is.
----@param options? table
+---@param options? rille.http.ShapeOptions
 ---@return Shape
 function M.any(options) return with_options("any", options, 1) end
 
 --- One of some values.
 ---@param values table  strings, numbers, booleans
----@param options? table
+---@param options? rille.http.ShapeOptions
 ---@return Shape
 function M.enum(values, options)
   check.table(values, 1, "shape.enum")
@@ -205,7 +224,7 @@ end
 
 --- What has one of some shapes; the first that fits counts.
 ---@param shapes table
----@param options? table
+---@param options? rille.http.ShapeOptions
 ---@return Shape
 function M.any_of(shapes, options)
   check.table(shapes, 1, "shape.any_of")
@@ -216,9 +235,14 @@ function M.any_of(shapes, options)
   return shape
 end
 
+---@class rille.http.ListOptions: rille.http.ShapeOptions
+---@field min? integer  entries
+---@field max? integer
+---@field unique? boolean  no text, number or boolean twice
+
 --- A list.
 ---@param item any  the shape of all that is in it
----@param options? table  `min`, `max`: entries; `unique`: no string, number or boolean twice
+---@param options? rille.http.ListOptions
 ---@return Shape
 function M.list(item, options)
   local shape = with_options("list", options, 2)
@@ -226,9 +250,12 @@ function M.list(item, options)
   return marked_default(shape)
 end
 
+---@class rille.http.ObjectOptions: rille.http.ShapeOptions
+---@field extra? any  whether there may be other fields (true), or the shape of these
+
 --- An object with fields.
 ---@param fields table  name to shape
----@param options? table  `extra`: whether there may be others (true), or the shape that those have
+---@param options? rille.http.ObjectOptions
 ---@return Shape
 function M.object(fields, options)
   check.table(fields, 1, "shape.object")
@@ -241,9 +268,14 @@ function M.object(fields, options)
   return shape
 end
 
+---@class rille.http.MapOptions: rille.http.ShapeOptions
+---@field min? integer  entries
+---@field max? integer
+---@field keys? string  the pattern that the keys match
+
 --- An object whose keys are not known beforehand.
 ---@param value any  the shape of all values
----@param options? table  `min`, `max`: entries; `keys`: the pattern that the keys match
+---@param options? rille.http.MapOptions
 ---@return Shape
 function M.map(value, options)
   local shape = with_options("map", options, 2)

@@ -39,11 +39,17 @@ local function establish(_, path, host, port, tls)
   return stream
 end
 
+---@class rille.net.ConnectOptions
+---@field host? string  a name or an IP address
+---@field port? integer
+---@field path? string  of a Unix socket, in place of host and port; "@name" for an abstract name
+---@field tls? boolean|rille.tls.Options|TLSContext  true: verified by the system's certificates
+---@field timeout? number  seconds for name, addresses and handshake; no limit by default
+
 --- Connects to a host or a Unix socket. Several addresses of a name are tried one after another, a
 -- quarter of a second apart; the first that answers wins.
 ---@async
----@param options table  `host` (name or IP address) and `port`, or `path` (`"\0name"` or `"@name"`
--- for an abstract name); `tls`: true or options, see rille.tls; `timeout`: seconds for all of it
+---@param options rille.net.ConnectOptions
 ---@return Stream
 -- Errors: OSError (ECONNREFUSED, EHOSTUNREACH, ENOENT ...; EAI_NONAME ... of getaddrinfo; if all
 -- addresses fail its message lists each, and `errors` has them); TLSError; TimeoutError.
@@ -79,15 +85,19 @@ local function bind(host, port, backlog, reuse_port)
   return tcp.listen(resolve.address(host), port, backlog, true, reuse_port)
 end
 
---- Listens for connections.
+---@class rille.net.ListenOptions
+---@field host? string  name or IP address; "127.0.0.1" by default, "*" for all of both families
+---@field port? integer  any if 0 or nil
+---@field path? string  of a Unix socket, in place of host and port; "@name" for an abstract name
+---@field tls? rille.tls.Options|TLSContext  with `cert` and `key`
+---@field backlog? integer  connections that wait to be accepted; 511 by default
+---@field reuse_port? boolean  several processes may share the port
+
+--- Listens for connections. The file of a Unix socket is removed by `close`; one that is there
+-- already is an error, unless it is a socket on which nobody listens any more.
 ---@async
----@param options table  `host`: name or IP address, 127.0.0.1 by default, "*" for all addresses of
--- both families; `port`: any if 0 or nil; or `path`: a file, or `"\0name"` or `"@name"` for an
--- abstract name; `tls`: options with `cert` and `key`, see rille.tls; `backlog`: connections that
--- wait to be accepted, 511 by default; `reuse_port`: several processes share the port
+---@param options rille.net.ListenOptions
 ---@return Listener
--- The file of a Unix socket is removed by `close`. One that is there already is an error, unless
--- it is a socket on which nobody listens any more: then it is replaced.
 -- Errors: OSError (EADDRINUSE, EADDRNOTAVAIL, EACCES, ENAMETOOLONG); TLSError; of the lookup.
 -- Source: asyncio.start_server, Go's net.Listen.
 function net.listen(options)
@@ -105,7 +115,11 @@ function net.listen(options)
   return make_listener(binding, tls)
 end
 
---- Makes a UDP socket: see rille.net.udp.
+--- Makes a UDP socket.
+---@async
+---@param options? rille.net.UdpOptions
+---@return UDP
+-- Errors: OSError (EADDRINUSE, EADDRNOTAVAIL, EACCES), also of the lookup of a name.
 function net.udp(options) return require "rille.net.udp"(options) end
 
 

@@ -205,14 +205,16 @@ end
 
 local OPTIONS = { limit = true, grace = true }
 
+---@class rille.net.ServeOptions
+---@field limit? integer  connections at once, the others wait in the backlog; no limit by default
+---@field grace? number  seconds that they have to end once it is closed; 10 by default
+
 --- Gives each connection a task that runs `fn(stream)`; the stream is closed when that ends. An
 -- error in it ends that connection alone, and is reported. Returns once the listener is closed and
 -- the connections have ended.
 ---@async
 ---@param fn fun(stream: Stream)
----@param options? table  `limit`: connections at once, no limit by default, the others wait in the
--- system's backlog; `grace`: seconds that they have to end when the listener is closed, 10 by
--- default, after which they are cancelled
+---@param options? rille.net.ServeOptions
 -- Errors: InvalidStateError if the listener is closed; Cancelled: the listener is closed then, and
 -- the connections' tasks have been cancelled and have ended.
 -- Source: asyncio.Server.serve_forever, Go's http.Server.Shutdown.

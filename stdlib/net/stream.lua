@@ -19,6 +19,11 @@ for _, fn in pairs { read, read_exactly, read_until, read_line, write } do
 end
 
 ---@class Stream
+---@field shutdown async fun(self: Stream)  Sends the end of what is written; reading goes on.
+---@field close fun(self: Stream)  Closes it; what was written is delivered, for at most 10 s.
+---@field abort fun(self: Stream)  Closes it at once and resets the connection.
+---@field set_nodelay fun(self: Stream, on: boolean)  Whether small writes go at once; they do.
+---@field set_keepalive fun(self: Stream, value: boolean|number)  Probes an idle peer; seconds.
 local Stream = binding.Stream
 
 --- What has come, as soon as there is something.
@@ -73,6 +78,7 @@ end
 -- the peer is slow to take it; a task that is cancelled meanwhile gives up the wait, and the
 -- message still goes out whole.
 ---@async
+---@param ... string|number
 ---@return Stream  itself
 -- Errors: OSError (EPIPE, ECONNRESET …), TLSError, Cancelled; InvalidStateError once it is closed
 -- or shut down.
@@ -141,7 +147,7 @@ end
 
 --- Goes on encrypted: on the server's side if the stream was accepted, else on the client's.
 ---@async
----@param options? table|boolean  as `tls=` of net.connect and net.listen
+---@param options? boolean|rille.tls.Options|TLSContext
 ---@return Stream  itself
 -- Errors: TLSError, OSError; InvalidStateError if it is closed, in use, or has plain bytes left.
 -- The stream is closed then.

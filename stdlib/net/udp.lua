@@ -71,7 +71,8 @@ end
 
 --- Receives a datagram. What nobody receives stays with the system, which drops what is too much.
 ---@async
----@return string data, Address from
+---@return string data
+---@return Address from
 -- Errors: OSError (ECONNREFUSED if the peer of a connected socket is not there);
 -- InvalidStateError once it is closed; Cancelled: no datagram is lost then.
 function Udp:recv()
@@ -161,11 +162,20 @@ local function option_value(options, name)
   return value
 end
 
+---@class rille.net.UdpOptions
+---@field host? string  the address to bind to, "*" for all; 127.0.0.1 if there is a port, else all
+---@field port? integer  any by default
+---@field connect? table  `{ host =, port = }`: the only peer
+---@field reuse_port? boolean  several sockets may share the port
+---@field broadcast? boolean  whether it may send to broadcast addresses
+---@field ttl? integer  1 to 255
+---@field multicast_ttl? integer  0 to 255
+---@field multicast_loop? boolean  whether this host gets what is sent to a group
+---@field multicast_interface? string  a name, "eth0"
+
 --- Makes a UDP socket.
 ---@async
----@param options? table  `host`: the address to bind to, "*" for all, 127.0.0.1 by default if there
--- is a port; `port`: any by default; `connect = { host =, port = }`: the only peer; `reuse_port`,
--- `broadcast`, `ttl`, `multicast_ttl`, `multicast_loop`, `multicast_interface` (a name)
+---@param options? rille.net.UdpOptions
 ---@return UDP
 -- Errors: OSError (EADDRINUSE, EADDRNOTAVAIL, EACCES), also of the lookup of a name.
 return function(options)

@@ -141,12 +141,15 @@ end
 
 local OPTIONS = { max_size = true, max_delay = true, handler = true }
 
---- Makes a batcher.
----@param options table  `handler(items)` gets a list with `n` and gives the results in the same
--- order, with `n` if there are nils among them, or nothing at all; `max_size` = 100: a batch of so
--- many items begins at once; `max_delay` = 0: seconds that the first item of a batch waits for
--- others, 0 being until every ready task has run. The handler runs in a task of its own for each
--- batch, several at a time if it takes longer than batches take to fill
+---@class rille.patterns.BatcherOptions
+---@field handler fun(items: table): table?  gets a list with `n`, gives results in its order
+---@field max_size? integer  a batch of so many items begins at once; 100 by default
+---@field max_delay? number  seconds that the first item of a batch waits for others; 0 by default
+
+--- Makes a batcher. The handler runs in a task of its own for each batch, several at a time if it
+-- takes longer than batches take to fill. With `max_delay` 0 a batch waits until every ready task
+-- has run. Results among which there are nils need `n`.
+---@param options rille.patterns.BatcherOptions
 ---@return Batcher
 -- Source: graphql/dataloader.
 return function(options)

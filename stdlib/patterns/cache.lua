@@ -147,10 +147,12 @@ end
 
 local OPTIONS = { ttl = true, max = true }
 
+---@class rille.patterns.CacheOptions
+---@field ttl? number  seconds for which a value counts, from when it was there; for ever by default
+---@field max? integer  how many values are kept, those used last; no limit by default
+
 --- Makes an empty cache.
----@param options? table  `ttl`: seconds for which a value counts, from when it was there; for ever
--- by default; `max`: how many values are kept, no limit by default; beyond it those that were not
--- used for the longest time go
+---@param options? rille.patterns.CacheOptions
 ---@return Cache
 return function(options)
   local o = check.options(options, OPTIONS, 1, "Cache")

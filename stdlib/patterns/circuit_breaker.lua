@@ -128,12 +128,14 @@ local OPTIONS = {
   failure_threshold = true, recovery_timeout = true, success_threshold = true, on = true,
 }
 
+---@class rille.patterns.CircuitBreakerOptions
+---@field failure_threshold? integer  failures in a row that open it; 5 by default
+---@field recovery_timeout? number  seconds until calls probe, one at a time; 60 by default
+---@field success_threshold? integer  probes in a row that close it again; 2 by default
+---@field on? string|string[]|fun(err: any): boolean  which errors are failures; all by default
+
 --- Makes a closed breaker.
----@param options? table  `failure_threshold` = 5: failures in a row that open it;
--- `recovery_timeout` = 60: seconds until calls probe, one at a time; `success_threshold` = 2:
--- probes in a row that close it again, while one that fails opens it anew; `on`: which errors are
--- failures, a kind, a list of kinds or a predicate, all of them by default (after the others the
--- service counts as well)
+---@param options? rille.patterns.CircuitBreakerOptions
 ---@return CircuitBreaker
 -- Source: M. Nygard, "Release It!"; pybreaker; sony/gobreaker.
 return function(options)

@@ -229,7 +229,8 @@ end
 -- to clean up; gives up those that have not ended even then, and reports where they stand. If it
 -- was called before, waits for the end of that.
 ---@async
----@return boolean, Task[]  true if everything has ended, else false and what was given up
+---@return boolean  true if everything has ended
+---@return Task[]  what was given up
 -- Errors: an ErrorGroup of what the functions of on_stop() raised; InvalidStateError in a task that
 -- it would wait for; Cancelled, after having cancelled the tasks at once and waited for them.
 function GracefulShutdown:close()
@@ -248,12 +249,15 @@ end
 
 local OPTIONS = { timeout = true, cancel_timeout = true, signals = true }
 
+---@class rille.patterns.GracefulShutdownOptions
+---@field timeout? number  seconds that tasks have to finish; 10 by default
+---@field cancel_timeout? number  seconds that cancelled ones have to clean up; 5 by default
+---@field signals? string[]|false  in place of SIGINT and SIGTERM; false for none
+
 --- Makes a shutdown that waits to be asked for, and handles SIGINT and SIGTERM until it is closed:
 -- the first of them calls stop(), a second one cancel(), a third does what it does by default. It
 -- is a resource: async.with closes it at the end of its block.
----@param options? table  `timeout` = 10: seconds that tasks have to finish; `cancel_timeout` = 5:
--- seconds that cancelled ones have to clean up; `signals`: a list of names in place of those two,
--- or false for none
+---@param options? rille.patterns.GracefulShutdownOptions
 ---@return GracefulShutdown
 -- Source: aiohttp's web.run_app, Go's http.Server.Shutdown.
 return function(options)

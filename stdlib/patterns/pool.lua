@@ -304,11 +304,15 @@ end
 
 local OPTIONS = { create = true, destroy = true, check = true, size = true, timeout = true }
 
---- Makes an empty pool; resources are made when they are needed.
----@param options table  `create()` gives a new resource; `destroy(resource)`, by default its method
--- `close` if it has one; `check(resource)` says whether one can be used again, and is asked before
--- that; `size` = 10: how many there are at most; `timeout`: seconds that acquire() may take, no
--- limit by default. All of these functions may wait
+---@class rille.patterns.PoolOptions
+---@field create fun(): any  gives a new resource
+---@field destroy? fun(resource: any)  its method `close`, if it has one, by default
+---@field check? fun(resource: any): boolean  asked before one is used again
+---@field size? integer  how many there are at most; 10 by default
+---@field timeout? number  seconds that acquire() may take; no limit by default
+
+--- Makes an empty pool; resources are made when they are needed. Its functions may wait.
+---@param options rille.patterns.PoolOptions
 ---@return Pool
 -- Source: asyncpg's Pool, Go's database/sql.
 return function(options)

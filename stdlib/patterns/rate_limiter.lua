@@ -90,9 +90,12 @@ function RateLimiter:exit() end
 
 local OPTIONS = { rate = true, burst = true }
 
+---@class rille.patterns.RateLimiterOptions
+---@field rate number  tokens a second, more than 0
+---@field burst? number  how many the bucket holds, which may be taken at once; 1 by default
+
 --- Makes a limiter whose bucket is full.
----@param options table  `rate`: tokens a second, more than 0; `burst` = 1: how many tokens the
--- bucket holds, so many may be taken at once after a quiet time
+---@param options rille.patterns.RateLimiterOptions
 ---@return RateLimiter
 -- Source: the token bucket of golang.org/x/time/rate and aiolimiter.
 return function(options)

@@ -50,17 +50,23 @@ local function vary(delay, jitter, attempt)
   return pause
 end
 
+---@class rille.patterns.RetryOptions
+---@field attempts? integer  3 by default; math.huge: no limit
+---@field base_delay? number  seconds before the second try; 1 by default
+---@field max_delay? number  seconds; 60 by default
+---@field factor? number  by which each pause is longer than the last; 2 by default
+---@field jitter? boolean|number|function  what share of a pause is left to chance; 0 by default
+---@field on? string|string[]|fun(err: any): boolean  which errors are tried again; all by default
+---@field on_retry? fun(err: any, attempt: integer, delay: number)  called before each pause
+
 --- Calls `fn(...)` until it succeeds, `attempts` times at most, with a pause before each further
 -- try: `base_delay` seconds, then `factor` times as long each time. A cancellation is never tried
--- again.
+-- again. `jitter` may be a function `(delay, attempt)` that gives the pause; `attempt` is the
+-- number of the try that failed.
 ---@async
----@param fn function  gets the arguments that follow the options
----@param options? table  `attempts` = 3 (math.huge: no limit); `base_delay` = 1, `max_delay` = 60,
--- in seconds; `factor` = 2; `jitter`: which share of each pause is left to chance, from 0 (the
--- default) to 1 or true, or a function `(delay, attempt)` that gives the pause; `on`: which errors
--- are worth another try, a kind, a list of kinds or a predicate, all of them by default;
--- `on_retry(err, attempt, delay)` is called before each pause, `attempt` being the number of the
--- try that failed
+---@param fn function
+---@param options? rille.patterns.RetryOptions
+---@param ... any  for `fn`
 ---@return ...  what `fn` returned
 -- Errors: that of the last try, as it was; Cancelled; whatever `on`, `jitter` and `on_retry` raise.
 -- Source: tenacity; AWS, "Exponential Backoff And Jitter".

@@ -3,7 +3,6 @@
 -- cancelled too, and waited for.
 local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
-local report = require "rille.core.report"
 
 local current, join, join_shielded, outcome, raise = task.current, task.join, task.join_shielded,
   task.outcome, task.raise
@@ -16,8 +15,6 @@ local Shared = {}
 Shared.__index = Shared
 
 local function wait_for_end(self) return (join(self._task)) end
-
-report.describe(wait_for_end, function(self) return self._task:name() end)
 
 local function leave(self, err)
   local work = self._task

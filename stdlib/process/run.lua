@@ -73,12 +73,15 @@ local function fail_check(job, result)
   errors._raise("ProcessError", ("the command '%s' %s"):format(job.command, how), result)
 end
 
+---@class rille.process.RunOptions: rille.process.SpawnOptions
+---@field input? string  what it reads from stdin; nothing by default
+---@field timeout? number  seconds; no limit by default
+---@field check? boolean  anything but code 0 is a ProcessError
+
 --- Runs a command to its end and collects what it puts out. It stands in a process group of its
 -- own, which is killed, and waited for, if the time is over or the task is cancelled.
 ---@async
----@param spec table  as for `spawn`, but stdout and stderr are collected and stdin is empty unless
--- they are given; `input`: a string to read from stdin; `timeout` in seconds; `check`: anything but
--- code 0 is an error
+---@param spec rille.process.RunOptions
 ---@return table  `code` or `signal`, `ok`, `stdout`, `stderr`
 -- Errors: those of `spawn`; TimeoutError with `stdout` and `stderr` so far, and `cmd`; ProcessError
 -- with `code`, `signal`, `stdout`, `stderr`, `cmd`; OSError with EFBIG if it puts out 2 GiB or

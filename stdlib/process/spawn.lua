@@ -159,6 +159,11 @@ main.at_end(binding.finish_launching)
 
 -- ---- Process ------------------------------------------------------------------------------------
 
+---@class rille.process.Status
+---@field code? integer  nil if a signal has ended it
+---@field signal? string  the signal's name, or nil
+---@field ok boolean  true for code 0
+
 ---@class Process
 ---@field pid integer
 ---@field stdin? Stream  to write to, if it was spawned with stdin="pipe"
@@ -177,8 +182,7 @@ end
 
 --- Waits for the end, also in several tasks at once, and after it.
 ---@async
----@return table  `code`, nil if a signal has ended it; `signal`, its name, else nil; `ok`: true for
--- code 0
+---@return rille.process.Status
 -- Errors: Cancelled; the process goes on, and so do the waits of others.
 function Process:wait()
   check_self(self, "wait")
@@ -188,9 +192,12 @@ end
 
 local KILL_OPTIONS = { group = true }
 
+---@class rille.process.KillOptions
+---@field group? boolean  to all in its group, which it must have been spawned with
+
 --- Sends a signal.
 ---@param signal? string|integer  "SIGTERM" by default
----@param options? table  `group`: to all in its group, which it must have been spawned with
+---@param options? rille.process.KillOptions
 ---@return boolean  false if it has ended
 -- Errors: OSError with EPERM.
 function Process:kill(signal, options)
@@ -242,15 +249,22 @@ end
 
 report.describe(Process.wait, function(self) return ("process %d"):format(self.pid) end)
 
+---@class rille.process.SpawnOptions
+---@field [integer] string|number  the command and its arguments
+---@field cwd? string  its working folder
+---@field env? table<string, string>  in place of the environment
+---@field stdin? "inherit"|"pipe"|"null"|File|Stream  "inherit" by default
+---@field stdout? "inherit"|"pipe"|"null"|File|Stream  "inherit" by default
+---@field stderr? "inherit"|"pipe"|"null"|"stdout"|File|Stream  "inherit" by default
+---@field detached? boolean  in a session of its own
+---@field group? boolean  in a process group of its own
+
 --- Starts a process: `spawn { "ls", "-l", cwd = "/tmp", stdout = "pipe" }`. The program is looked
 -- for in the PATH the child gets, unless its name contains a slash; then, and for what is relative
 -- in PATH, it is the child's folder that counts. The child has the default signal dispositions and
 -- no descriptors but 0, 1 and 2. Dropping the Process does not end it.
 ---@async
----@param spec table  the command and its arguments, strings and numbers; `cwd`; `env`: a map in
--- place of the environment; `stdin`, `stdout`, `stderr`: "inherit" (default), "pipe", "null", a
--- File, a Stream, for stderr "stdout" too; `detached`: in a session of its own; `group`: in a
--- process group of its own
+---@param spec rille.process.SpawnOptions
 ---@return Process
 -- Errors: OSError with ENOENT, EACCES and others, whose `path` is the command or the `cwd`;
 -- Cancelled: what was started meanwhile is killed.

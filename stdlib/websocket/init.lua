@@ -133,12 +133,23 @@ local function read_proxy(state, proxy)
   state.proxy = url_of.parse(proxy)
 end
 
+---@class rille.websocket.ConnectOptions
+---@field headers? table  of the handshake, as a request has them
+---@field subprotocols? string[]  offered, the one that is wanted most first
+---@field timeout? number  seconds up to the end of the handshake; 10 by default, false: no limit
+---@field tls? rille.tls.Options|TLSContext
+---@field proxy? string|false  a URL, or "env"
+---@field auth? table  `{ user =, password = }` or `{ bearer = }`
+---@field max_message? integer  bytes; 1 MiB by default
+---@field compress? boolean  offers compression; true by default
+---@field ping_interval? number  seconds; 20 by default, false: no pings
+---@field ping_timeout? number  seconds that an answer may take; 20 by default, false: no limit
+---@field close_timeout? number  seconds that close() waits for the peer; 10 by default
+
 --- Opens a WebSocket.
 ---@async
 ---@param url string  ws:, wss:, ws+unix: or wss+unix:
----@param options? table  `headers`, `subprotocols`, `timeout` (10 s for everything up to the end of
--- the handshake), `tls`, `proxy`, `auth`, `max_message` (1 MiB), `compress` (true),
--- `ping_interval` and `ping_timeout` (20 s; false for none), `close_timeout` (10 s)
+---@param options? rille.websocket.ConnectOptions
 ---@return WebSocket
 -- Errors: HTTPError with `status` if the server refuses; OSError, TLSError, TimeoutError, each with
 -- `url`.

@@ -19,9 +19,8 @@ local DEFAULTS = {
 ---@class WebSocket
 ---@field subprotocol? string  the one that both have agreed on
 ---@field url string
----@field request? table  a server's: the request
----@field close_code? integer  once it is over: the peer's code; 1005 it gave none, 1006 cut off;
--- ours when we found fault (1002, 1007, 1009)
+---@field request? Request  on a server
+---@field close_code? integer  in the end: the peer's (1005 none, 1006 cut off); ours for a fault
 ---@field close_reason? string
 local WebSocket = {}
 
@@ -72,7 +71,8 @@ end
 
 --- The next message. Several tasks that receive take turns.
 ---@async
----@return string? data, "text"|"binary"|nil kind  nil at the end, however it came
+---@return string? data  nil at the end, however it came
+---@return "text"|"binary"|nil kind
 -- Errors: Cancelled; no message is lost then.
 function WebSocket:recv()
   check_self(self, "recv")
@@ -227,11 +227,15 @@ end
 
 local BROADCAST = { binary = true, max_backlog = true }
 
+---@class rille.websocket.BroadcastOptions
+---@field binary? boolean  bytes in place of text; false by default
+---@field max_backlog? integer  bytes; 1 MiB by default
+
 --- Sends a message to all in a list, and never waits. Whoever has more than `max_backlog` bytes
 -- still to take is closed with 1013, so that one slow peer does not hold up the others.
 ---@param list WebSocket[]
 ---@param data string
----@param options? table  `binary`; `max_backlog`: bytes, 1 MiB by default
+---@param options? rille.websocket.BroadcastOptions
 ---@return integer  how many it was sent to
 function M.broadcast(list, data, options)
   check.table(list, 1, "broadcast")

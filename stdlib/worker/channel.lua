@@ -68,6 +68,7 @@ end
 --- `for value in channel:iter() do`: takes values until the channel is closed and empty, or until a
 -- nil.
 ---@async
+---@return fun(): any
 function Channel:iter() return next_value, self end
 
 report.describe(Channel.send, function() return "a place in a channel" end)

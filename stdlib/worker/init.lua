@@ -11,6 +11,7 @@ local sleep = require("rille.async").sleep
 
 local type = type
 
+---@class rille.worker
 local worker = { Channel = Channel }
 
 ---@class WorkerPool
@@ -32,9 +33,12 @@ local function check_function(fn, position, name)
   end
 end
 
+---@class rille.worker.PoolOptions
+---@field size? integer  at most so many; by default the number of cores, or RILLE_POOL_SIZE
+---@field kind? "thread"|"process"  "thread" by default
+
 --- Makes a pool of workers. They are started when they are needed.
----@param options? table  `size` (how many at most; the number of cores, or RILLE_POOL_SIZE), `kind`
--- ("thread" or "process")
+---@param options? rille.worker.PoolOptions
 ---@return WorkerPool
 -- Source: concurrent.futures' executors.
 function worker.Pool(options)
@@ -68,6 +72,7 @@ end
 -- `require`, the worker's own globals, and upvalues that can be copied.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
 ---@return ...  its results
 -- Errors: its own, with the worker's traceback; CopyError for what cannot be copied; WorkerError if
 -- the worker ends before the job; InvalidStateError if the pool is closed; Cancelled: the job is
@@ -79,11 +84,14 @@ function Pool:run(fn, ...)
   return self._workers:run(fn, ...)
 end
 
+---@class rille.worker.MapOptions
+---@field limit? integer  how many items at most are under way; a few more than there are workers
+
 --- Calls `fn(item, index)` for each item of a list, as many at once as there are workers.
 ---@async
 ---@param list table
 ---@param fn function
----@param options? table  `limit`: how many at most are under way
+---@param options? rille.worker.MapOptions
 ---@return table  the first results in the order of the list, with `n`
 -- Errors: the first one of a call, after the rest was cancelled.
 -- Source: concurrent.futures' Executor.map.
@@ -117,6 +125,7 @@ local default
 --- Calls `fn(...)` on a thread of the default pool and waits for its end: see Pool:run.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
 ---@return ...  its results
 -- Source: asyncio.to_thread.
 function worker.run(fn, ...)

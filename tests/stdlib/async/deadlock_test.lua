@@ -78,6 +78,16 @@ test("a DeadlockError tells whom a task waits for", function()
   end
 end)
 
+test("a DeadlockError names the task that is awaited, whatever else is loaded", function()
+  local result = test.script [[
+    local async = require "rille.async"
+    local consumer = async.spawn(function() return async.Queue():get() end)
+    consumer:set_name "consumer"
+    consumer:await()
+  ]]
+  test.contains(result.stderr, "main waits for the end of consumer")
+end)
+
 test("a DeadlockError can be caught, and the program goes on", function()
   local result = test.script [[
     local async, errors = require "rille.async", require "rille.errors"

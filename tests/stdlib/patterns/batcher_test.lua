@@ -214,7 +214,7 @@ test("a deadlock report says that a batch is waited for", function()
   ]]
   test.eq(result.code, 1)
   test.contains(result.stderr, "main waits for the end of a batch")
-  test.contains(result.stderr, "Task-2 waits for a batch")
+  test.contains(result.stderr, "Task-2 waits for the end of a batch")
 end)
 
 test("the batch does not end with the async.run of who submitted first", function()

@@ -252,7 +252,7 @@ test("a deadlock report says which load is waited for", function()
     cache:get("page", function() async.Event():wait() end)
   ]]
   test.eq(result.code, 1)
-  test.contains(result.stderr, "main waits for a cache's load of 'page'")
+  test.contains(result.stderr, "main waits for the end of a cache's load of 'page'")
 end)
 
 test("a callback may look, but not load", function()
