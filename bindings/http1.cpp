@@ -1,6 +1,7 @@
 // rille.core.http1: HTTP/1 for rille.http, server and client, and what both read out of a head.
 #include "http1_client.h"
-#include "http1_message.h"
+#include "http1_grammar.h"
+#include "http1_head.h"
 #include "http1_server.h"
 
 namespace rille::http1 {

@@ -1,12 +1,10 @@
-// HTTP/1 messages as bytes: taking them apart, with llhttp, and putting a response's head together.
-// Knows neither libuv nor Lua.
+// Takes bytes apart into messages of HTTP/1, with llhttp. Knows neither libuv nor Lua.
 #pragma once
 
 #include <llhttp.h>
 
 #include <cstddef>
 #include <cstdint>
-#include <ctime>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -131,52 +129,5 @@ class Parser {
   bool discard_ = false;
   bool repeats_ = false;  // nothing has come yet, and head_ is that of the message before
 };
-
-// The standard text of a status, "Unknown" for one that has none.
-std::string_view reason(int status);
-
-// Whether responses with that status have a body at all.
-inline bool may_have_body(int status) { return status >= 200 && status != 204 && status != 304; }
-
-// The field "Date: ...\r\n", made anew once a second.
-class DateField {
- public:
-  std::string_view text();
-
- private:
-  std::time_t made_ = -1;
-  char text_[48];
-  std::size_t size_ = 0;
-};
-
-struct ResponseHead {
-  int status = 200;
-  std::string_view content_type;  // none if empty
-  std::string_view date;          // a whole field; none if empty
-  std::string_view fields;        // further ones, each with its CR LF
-  std::uint64_t length = 0;
-  std::string_view connection;  // none if empty
-  enum Framing : std::uint8_t { kLength, kChunked, kToEnd } framing = kLength;
-};
-
-void append(std::string* out, const ResponseHead& head);
-
-// Undoes percent-encoding; what is not encoded well stays as it is. `plus`: a plus is a space.
-std::string unescape(std::string_view text, bool plus);
-
-bool is_token(std::string_view text);
-
-// host [":" port], as in Host and in a URL.
-bool is_host(std::string_view text);
-
-// What is wrong with a method and a target: the status to answer with, and why; 0: nothing.
-struct Fault {
-  int status = 0;
-  const char* text = "";
-};
-Fault fault_in_target(std::string_view method, std::string_view target, const Limits& limits);
-
-// Whether a server knows that method; others are a 501.
-bool is_method(std::string_view text);
 
 }  // namespace rille::http1

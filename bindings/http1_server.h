@@ -12,6 +12,7 @@
 #include <string>
 
 #include "cached_file.h"
+#include "http1_head.h"
 #include "http1_message.h"
 #include "stream.h"
 #include "transport.h"

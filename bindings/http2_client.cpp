@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "http1_message.h"
+#include "http1_grammar.h"
+#include "http1_head.h"
 #include "http_trailers.h"
 #include "stream.h"
 
@@ -50,12 +51,8 @@ std::string_view take_line(std::string_view* text) {
   return line;
 }
 
-bool starts_with(std::string_view line, std::string_view lower_case) {
-  if (line.size() < lower_case.size()) return false;
-  for (std::size_t i = 0; i < lower_case.size(); ++i) {
-    if ((line[i] | 32) != lower_case[i] && line[i] != lower_case[i]) return false;
-  }
-  return true;
+bool starts_with(std::string_view line, std::string_view lower) {
+  return http1::equals(line.substr(0, lower.size()), lower);
 }
 
 // Fields out of the head of HTTP/1.

@@ -3,19 +3,15 @@
 #include <array>
 #include <charconv>
 
+#include "http1_grammar.h"
+
 namespace rille::http2 {
 
 namespace {
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+using http1::equals;
 
-bool equals(std::string_view text, std::string_view lower_case) {
-  if (text.size() != lower_case.size()) return false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (lower(text[i]) != lower_case[i]) return false;
-  }
-  return true;
-}
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
 // RFC 9113, section 8.2.2.
 bool belongs_to_connection(std::string_view name) {

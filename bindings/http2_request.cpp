@@ -3,6 +3,7 @@
 #include <charconv>
 #include <utility>
 
+#include "http1_grammar.h"
 #include "http2_server.h"
 
 namespace rille::http2 {
@@ -166,12 +167,12 @@ bool Request::head(bool ends) {
     bool strange = std::any_of(path_.begin(), path_.end(), [](char c) {
       return c <= ' ' || c == 0x7f || static_cast<unsigned char>(c) >= 0x80;
     });
+    std::size_t most = server_->options.limits.target_bytes;
     if (!http1::is_method(method_)) {
       refuse_once(501, "unknown method");
     } else if (strange || path_.empty() || (path_[0] != '/' && path_ != "*")) {
       refuse_once(400, "malformed target");
-    } else if (http1::Fault f = fault_in_target(method_, path_, server_->options.limits);
-               f.status != 0) {
+    } else if (http1::Fault f = http1::fault_in_target(method_, path_, most); f.status != 0) {
       refuse_once(f.status, f.text);
     } else if (!http1::is_host(authority_)) {
       refuse_once(400, "malformed Host field");

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "http1_message.h"
+#include "http1_head.h"
 #include "http_trailers.h"
 
 namespace rille::http1 {

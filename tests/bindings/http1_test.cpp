@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "../../bindings/http1_head.h"
 #include "../../bindings/http1_message.h"
 #include "support/runtime_fixture.hpp"
 
