@@ -13,13 +13,6 @@ namespace {
 constexpr int kMostInterim = 100;          // 1xx responses before the real one
 constexpr std::size_t kMostKept = 262144;  // of a body that nobody comes for
 
-uv_buf_t buffer_of(std::string_view text) {
-  uv_buf_t buffer;
-  buffer.base = const_cast<char*>(text.data());
-  buffer.len = text.size();
-  return buffer;
-}
-
 template <std::size_t N>
 bool is_field(const char* line, const char (&name)[N]) {
   return strncasecmp(line, name, N - 1) == 0;

@@ -18,13 +18,6 @@ constexpr std::size_t kMostDrained = 65536;  // of a body that nobody wanted
 constexpr std::size_t kMostDrainedLater = 262144;
 constexpr std::size_t kCopied = 16384;  // bodies up to that go out in one piece
 
-uv_buf_t buffer_of(std::string_view text) {
-  uv_buf_t buffer;  // uv_buf_init takes the length as an unsigned int
-  buffer.base = const_cast<char*>(text.data());
-  buffer.len = text.size();
-  return buffer;
-}
-
 int push_taken(lua_State* L, bool taken) {
   lua_pushnil(L);
   lua_pushboolean(L, taken);

@@ -73,6 +73,9 @@ class Stream final : Transport::Sink {
   int push_result(lua_State* L, Request* request);
   int push_end(lua_State* L, const Request& request);
   void serve_readers();
+  void wake_readers();
+  void forget_readers();
+  void let_go_of_writes();
   std::unique_ptr<Transport> detach();
 
   std::unique_ptr<Transport> transport_;

@@ -7,8 +7,7 @@ namespace rille::tls {
 TlsTransport::~TlsTransport() {
   for (Guard* g = guards_; g; g = g->outer) g->gone = true;
   for (Flight* f : flights_) f->owner = nullptr;
-  Failure closed;
-  closed.status = UV_ECANCELED;
+  Failure closed = failure_of(UV_ECANCELED);
   stream_closed();
   for (Queued& q : std::exchange(queue_, {})) {
     if (q.writer) q.writer->written(closed);

@@ -15,11 +15,7 @@ constexpr std::size_t kInFlight = 2 * kPiece;
 constexpr std::size_t kKept = 2 * kRecord;   // a buffer that an idle connection may keep
 constexpr std::size_t kMostControl = 65536;  // answers that a peer causes and does not take
 
-Failure system_failure(ssize_t status) {
-  Failure f;
-  f.status = static_cast<int>(status);
-  return f;
-}
+Failure system_failure(ssize_t status) { return failure_of(static_cast<int>(status)); }
 
 }  // namespace
 
@@ -112,9 +108,7 @@ bool TlsTransport::encrypt(std::string_view data) {
 ssize_t TlsTransport::send_at_once(Writer* writer, std::size_t plain) {
   std::size_t done = 0;
   if (inner_->pending() == 0) {
-    uv_buf_t buffer;
-    buffer.base = out_.data();
-    buffer.len = out_.size();
+    uv_buf_t buffer = buffer_of(out_);
     ssize_t n = inner_->try_write(&buffer, 1);
     if (n < 0) {
       out_.clear();

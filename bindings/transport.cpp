@@ -18,19 +18,6 @@ void Failure::push(lua_State* L, const char* syscall, const std::string& address
 
 namespace {
 
-uv_buf_t buffer_of(std::string& data) {
-  uv_buf_t buffer;  // uv_buf_init takes the length as an unsigned int
-  buffer.base = data.data();
-  buffer.len = data.size();
-  return buffer;
-}
-
-Failure failure_of(int status) {
-  Failure f;
-  f.status = status;
-  return f;
-}
-
 // A write or a shutdown that libuv has; it belongs to itself until it ends.
 template <class R>
 struct Pending {

@@ -22,6 +22,20 @@ struct Failure {
   void push(lua_State* L, const char* syscall, const std::string& address) const;
 };
 
+inline Failure failure_of(int status) {
+  Failure f;
+  f.status = status;
+  return f;
+}
+
+// For libuv, which does not write to them. (uv_buf_init takes the length as an unsigned int.)
+inline uv_buf_t buffer_of(std::string_view bytes) {
+  uv_buf_t buffer;
+  buffer.base = const_cast<char*>(bytes.data());
+  buffer.len = bytes.size();
+  return buffer;
+}
+
 // One connection without its buffers: nothing here knows Lua's tasks. Closed by its destructor,
 // at once, whatever was not written by then is lost.
 class Transport {

@@ -201,9 +201,7 @@ void WebSocket::send_close(int code, std::string_view reason) {
 std::string WebSocket::put_out() {
   std::string out = std::exchange(out_, {});
   if (out.empty() || !transport_) return {};
-  uv_buf_t buffer;
-  buffer.base = out.data();
-  buffer.len = out.size();
+  uv_buf_t buffer = buffer_of(out);
   ssize_t n = transport_->try_write(&buffer, 1);
   // If the connection has failed, reading says so.
   if (n < 0) return {};
