@@ -12,6 +12,8 @@
 
 namespace rille::http2 {
 
+constexpr std::size_t kMostHead = 65536;  // of a response, in bytes
+
 class ClientSession;
 
 // A request and its response. What the response has brought is kept until somebody wants it; the
@@ -149,6 +151,30 @@ class ClientSession final : public Session, public std::enable_shared_from_this<
   std::uint64_t asked_at_ = 0;  // the first request since something has come
   int frames_ = 0;
   bool was_shut_ = false;
+};
+
+// A stream as Lua has it: a place at first, then an exchange.
+struct ClientStream {
+  static constexpr char kName[] = "rille.Http2ClientStream";
+
+  explicit ClientStream(std::shared_ptr<ClientSession> s)
+      : session(std::move(s)), exchange(std::make_shared<ClientExchange>()) {}
+  ~ClientStream() { close(); }
+
+  void close() {
+    if (std::exchange(has_place, false)) session->free_place();
+    exchange->close();
+  }
+
+  std::shared_ptr<ClientSession> session;
+  std::shared_ptr<ClientExchange> exchange;
+  bool has_place = true;
+};
+
+struct ClientConnection {
+  static constexpr char kName[] = "rille.Http2ClientConnection";
+  explicit ClientConnection(std::shared_ptr<ClientSession> s) : session(std::move(s)) {}
+  std::shared_ptr<ClientSession> session;
 };
 
 }  // namespace rille::http2

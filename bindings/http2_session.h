@@ -31,8 +31,7 @@ class Exchange {
   // What holds it while the stream is open.
   const std::shared_ptr<Exchange>& keeper() const { return keep_; }
 
-  // ---- what is sent. The head goes by Session::request or Session::respond, with `ends` false
-  // ----
+  // What is sent. The head goes by Session::request or Session::respond, with `ends` false.
 
   // Adds to the body. It is kept until the peer takes it: unsent() tells how much that is. `ends`:
   // that was all of it.
