@@ -1,36 +1,23 @@
 --- Sessions of the client: requests that share connections, cookies and defaults.
-local async = require "rille.async"
-local core = require "rille.core.scheduler"
 local http1 = require "rille.core.http1"
-local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local options_of = require "rille.http.options"
 local url_of = require "rille.http.url"
 local bodies = require "rille.http.body"
 local cookies = require "rille.http.cookies"
-local connect = require "rille.http.connect"
-local no_proxy = require "rille.http.no_proxy"
+local destination = require "rille.http.destination"
 local exchange = require "rille.http.exchange"
-local encodings = require "rille.http.encodings"
-local response_of = require "rille.http.client_response"
 local multiplex = require "rille.http.multiplex"
+local perform = require "rille.http.perform"
 local new_pool = require "rille.http.pool"
-local hold = require "rille.http.held"
-local is_own = require("rille.async.timeout").is_own
-local xpcall = require("rille.core.protect").xpcall
 
-local attempt, fail, time_out = exchange.attempt, exchange.fail, exchange.time_out
-local read_in_time = exchange.read_in_time
+local run, run_plan = perform.run, perform.run_plan
 local read_timeouts, read_count = options_of.timeouts, options_of.count
-local read_no_proxy = no_proxy.read
 local read_auth, read_headers, add_query = options_of.auth, options_of.headers, options_of.add_query
-local keep_trace, rethrow = task.keep_trace, task.rethrow
-local move_on_after, time = async.move_on_after, async.time
-local enter, leave, deadline_of = core.enter, core.leave, core.deadline
-local TIMEOUT, scope_cancels = task.TIMEOUT, task.scope_cancels
-local type, setmetatable, getmetatable, pairs = type, setmetatable, getmetatable, pairs
-local ipairs, tostring = ipairs, tostring
+local read_no_proxy = require("rille.http.no_proxy").read
+local time = require("rille.async").time
+local type, setmetatable, pairs, ipairs, tostring = type, setmetatable, pairs, ipairs, tostring
 
 local TOTAL, CONNECT = 300, 30 -- seconds
 local MAX_BODY = 64 * 1048576
@@ -53,266 +40,6 @@ local REDIRECTS = 10
 ---@field options rille.http.Send
 local Session = { __name = "Session" }
 Session.__index = Session
-
--- ---- responses ----------------------------------------------------------------------------------
-
-local function decode(state, response, body)
-  local fault
-  body, fault = encodings.decode_all(response._decoder, body, state.max_body)
-  response._decoder = nil
-  return body or fail(state, fault)
-end
-
-local function finish_whole(state, response, connection, body)
-  state.session._pool:release(state.destination, connection)
-  response._body = response._decoder and decode(state, response, body) or body
-end
-
-local MOST_DRAINED = 65536
-
-local function drain(state, connection)
-  local parts, size = {}, 0
-  while size <= MOST_DRAINED do
-    local piece, fault = read_in_time(state, connection.read_piece, connection)
-    if piece == nil then fail(state, fault) end
-    if not piece then return table.concat(parts) end
-    parts[#parts + 1] = piece
-    size = size + #piece
-  end
-end
-
--- The body of a redirect whose last response will be streamed: nobody has asked for it, and it may
--- have no end.
-local function read_little(state, response, connection)
-  local ok, body = xpcall(drain, keep_trace, state, connection)
-  exchange.end_upload(state)
-  if ok and body then return finish_whole(state, response, connection, body) end
-  connection:close()
-  state.session._pool:release(state.destination, connection)
-  if not ok then rethrow(body) end
-  response._body, response._decoder = "", nil
-end
-
--- Looks at what a response brings besides the status and the body: bit 1 cookies, 2 a coding, 4
--- trailers.
-local function heed(response, present, jar, url, connection)
-  if present >= 4 then response._trailers = connection:trailers() end
-  local headers, status = response.headers, response.status
-  if jar and present % 2 == 1 then jar:_take(headers:get_all "Set-Cookie", url) end
-  local coding = headers["Content-Encoding"]
-  if coding and response._method ~= "HEAD" and status ~= 204 and status ~= 304 then
-    response._decoder = encodings.decoder(coding)
-  end
-end
-
-local function respond(state, connection, head, present)
-  local _, status = http1.first_line(head)
-  local response = response_of.new {
-    status = tonumber(status), url = state.url.url, _head = head, _method = state.method,
-    _history = state.history,
-  }
-  if present ~= 0 then heed(response, present, state.session.cookies, state.url, connection) end
-  return response
-end
-
--- ---- redirects ----------------------------------------------------------------------------------
-
-local REDIRECT = { [301] = true, [302] = true, [303] = true, [307] = true, [308] = true }
--- These say something of a body that is not sent any more.
-local OF_BODY = { "content-type", "content-length", "content-encoding", "content-language",
-  "content-location", "expect" }
-local SECRET = { "authorization", "cookie", "proxy-authorization", "host" }
-
-local function drop(state, names)
-  state.dropped = state.dropped or {}
-  for _, name in ipairs(names) do state.dropped[name] = true end
-end
-
-local function without(headers, names)
-  local list = {}
-  for _, field in ipairs(headers) do
-    local dropped = false
-    for _, name in ipairs(names) do dropped = dropped or field[3] == name end
-    if not dropped then list[#list + 1] = field end
-  end
-  return list
-end
-
-local prepare_destination
-
--- Where the session has a socket it stands for every server.
-local function use_socket(session, url)
-  if session._path and not url.path then
-    url.path = session._path
-    url.origin = url.origin .. "@" .. session._path
-  end
-end
-
--- Makes the state that of the next request.
-local function follow(state, response, location)
-  state.head = nil
-  if #response.history >= state.redirects then
-    fail(state, ("more than %d redirects"):format(state.redirects), { response = response })
-  end
-  local before = state.url
-  local ok, url = pcall(url_of.parse, url_of.resolve(before.url, location))
-  if not ok then
-    if errors.is(url, "HTTPError") then
-      fail(state, ("the redirect goes nowhere (%s)"):format(url.message), { response = response })
-    end
-    error(url, 0)
-  end
-  use_socket(state.session, url)
-  if url.path and url.path ~= before.path then
-    fail(state, "a redirect to a Unix socket is not followed", { response = response })
-  end
-  local status, method = response.status, state.method
-  local as_get = status == 303 and method ~= "HEAD" or status < 303 and method == "POST"
-  if as_get then
-    state.method, state.body = "GET", nil
-    state.headers = without(state.headers, OF_BODY)
-  elseif not bodies.rewind(state.body) then
-    fail(state, ("the body cannot be sent again after %d"):format(status), { response = response })
-  end
-  if url.origin ~= before.origin then
-    state.authorization = nil
-    drop(state, SECRET)
-    state.hops = state.hops + 1
-  end
-  if url.user then state.authorization = read_auth({ user = url.user, password = url.password }) end
-  local history = {}
-  for i, r in ipairs(response.history) do history[i] = r end
-  history[#history + 1] = response
-  state.history, state.url = history, url
-  prepare_destination(state)
-end
-
-local function location_of(state, response)
-  return REDIRECT[response.status] and state.redirects > 0 and response.headers.Location
-end
-
--- `first`: a response to the request that is a redirect. `fresh`: by a new connection.
-local function perform(_, state, first, fresh)
-  if first then follow(state, first, first.headers.Location) end
-  while true do
-    local connection, head, present, body = attempt(state, fresh)
-    local response = respond(state, connection, head, present)
-    local location = location_of(state, response)
-    if body then
-      finish_whole(state, response, connection, body)
-    elseif location then
-      read_little(state, response, connection)
-    else
-      hold(state, response, connection)
-    end
-    if not location then return response end
-    follow(state, response, location)
-  end
-end
-
-local function finish(state, ok, in_time, response)
-  if ok and in_time then return response end
-  if ok then time_out(state, state.timeouts.total, state.phase) end
-  local e = in_time
-  if errors.is_error(e) and e.url == nil and e.kind ~= "Cancelled" then e.url = state.url.url end
-  rethrow(e)
-end
-
-local function copy(t)
-  local c = {}
-  for k, v in pairs(t) do c[k] = v end
-  return c
-end
-
--- ---- destinations -------------------------------------------------------------------------------
-
-local PROTOCOLS = { "h2", "http/1.1" }
--- Without HTTP/2 and with it.
-local contexts = { [false] = setmetatable({}, { __mode = "k" }),
-  [true] = setmetatable({}, { __mode = "k" }) }
-
--- A server is asked to choose, unless the script has said what it may choose from.
-local function with_protocols(tls)
-  if tls == true then return { alpn = PROTOCOLS } end
-  if type(tls) ~= "table" or getmetatable(tls) ~= nil or tls.alpn ~= nil then return tls end
-  local options = copy(tls)
-  options.alpn = PROTOCOLS
-  return options
-end
-
--- Each context has a number: where one lies in memory another may lie later, which must not get
--- connections whose servers were verified otherwise.
-local numbers, last_number = setmetatable({}, { __mode = "k" }), 0
-
-local function number_of(context)
-  if not context then return "" end
-  local number = numbers[context]
-  if not number then
-    last_number = last_number + 1
-    number = " #" .. last_number
-    numbers[context] = number
-  end
-  return number
-end
-
--- One context for each table of options, so that its sessions and connections are found again.
-local function context_of(tls, name, http2)
-  if tls == nil then tls = true end
-  local known = contexts[http2 and true or false]
-  local key = tls == true and contexts or tls
-  local context = type(key) == "table" and known[key]
-  if not context then
-    if http2 then tls = with_protocols(tls) end
-    context = require("rille.tls.stream").context(tls, "client", name)
-    if type(key) == "table" then
-      -- Files may have been read meanwhile by several tasks.
-      context = known[key] or context
-      known[key] = context
-    end
-  end
-  return context
-end
-
--- Whether a request may go by HTTP/2: by ALPN, or anyway.
-local function http2_of(session, url, proxy)
-  local mode = session._http2
-  if url.tls then return mode and multiplex.available() end
-  -- A proxy is asked by HTTP/1.
-  return mode == "prior" and not proxy and "prior" or false
-end
-
-local function proxy_of(state)
-  local proxy, url = state.proxy_option, state.url
-  if not proxy or url.path then return nil end
-  if proxy == "env" then
-    proxy = connect.proxy_of_environment(url)
-    if not proxy then return nil end
-  elseif no_proxy.names(state.no_proxy, url) then
-    return nil
-  end
-  local parts = url_of.parse(proxy)
-  if parts.path then fail(state, "a proxy cannot be a Unix socket") end
-  return parts
-end
-
-function prepare_destination(state)
-  local url, session = state.url, state.session
-  use_socket(session, url)
-  local proxy = proxy_of(state)
-  state.proxy = proxy
-  state.http2 = http2_of(session, url, proxy)
-  if url.tls then state.context = context_of(state.tls, state.name, state.http2) end
-  if proxy and proxy.tls then state.proxy_context = context_of(state.tls, state.name) end
-  local key = url.tls and url.origin .. number_of(state.context) or url.origin
-  if proxy then
-    -- Plain requests to different servers may share a connection to the proxy.
-    key = proxy.url .. (proxy.user and proxy.user .. ":" .. tostring(proxy.password) or "")
-      .. number_of(proxy.tls and state.proxy_context) .. (url.tls and " " .. key or "")
-  end
-  state.destination = session._pool:destination(key)
-end
-
--- ---- the face -----------------------------------------------------------------------------------
 
 -- A script mostly asks for few URLs again and again.
 local MOST_PARSED = 1000
@@ -337,6 +64,12 @@ local REQUEST = {
   proxy = true, no_proxy = true,
 }
 
+local function copy(t)
+  local c = {}
+  for k, v in pairs(t) do c[k] = v end
+  return c
+end
+
 local function full_url(session, url)
   local base = session._base_url
   if base == nil then return url end
@@ -355,83 +88,6 @@ local function plan_of(self, state)
   local plans = self._plans[state.method] or {}
   self._plans[state.method] = plans
   plans[state.text] = state
-end
-
--- `seconds`: what is left of the limit for all of it.
-local function run(state, seconds, first, fresh)
-  if seconds then
-    return finish(state,
-      xpcall(move_on_after, keep_trace, seconds, perform, state, first, fresh))
-  end
-  local ok, response = xpcall(perform, keep_trace, nil, state, first, fresh)
-  return finish(state, ok, ok or response, response)
-end
-
-local function state_of(self, plan)
-  plan.destination = self._pool:destination(plan.destination.key)
-  return {
-    session = self, name = plan.name, method = plan.method, url = plan.url, headers = plan.headers,
-    body = nil, authorization = plan.authorization, timeouts = plan.timeouts, stream = nil,
-    max_body = plan.max_body, redirects = plan.redirects, tls = plan.tls, history = nil, hops = 0,
-    proxy_option = plan.proxy_option, no_proxy = plan.no_proxy, phase = "connect",
-    head = plan.head, destination = plan.destination, reused = false, context = plan.context,
-    http2 = plan.http2,
-  }
-end
-
--- An exchange by run_plan has ended without a response.
-local function recover(self, plan, connection, seconds, expired_id, raised, fault)
-  local pool = self._pool
-  local stale = not raised and exchange.is_stale(plan, connection, fault)
-  pool:give_back(plan.destination, connection, false)
-  if expired_id and raised and is_own(expired_id, fault) then
-    time_out(plan, plan.timeouts.total, "total")
-  end
-  if stale and not pool.closed then
-    return run(state_of(self, plan), seconds, nil, true)
-  elseif type(fault) == "string" then
-    fail(plan, fault)
-  end
-  return finish(plan, false, fault)
-end
-
--- A request that is known already, mostly by a connection that rests, in one wait.
-local function run_plan(self, plan)
-  local pool, d, total = self._pool, plan.destination, plan.timeouts.total
-  local connection = pool:try_acquire(d)
-  local id = connection and total and enter(TIMEOUT, total)
-  if not connection or total and not id then
-    if connection then pool:give_back(d, connection, false) end
-    return run(state_of(self, plan), total)
-  end
-  local ok, status, head, present, body, rests = xpcall(connection.exchange, keep_trace, connection,
-    plan.head, plan.bare, plan.max_body, pool.idle_timeout)
-  if not ok or not status then
-    local seconds = id and deadline_of(id) - time()
-    local expired = id and leave(id)
-    if ok and status == nil then
-      pool:give_back(d, connection, false)
-      return run_plan(self, plan)
-    end
-    return recover(self, plan, connection, seconds, expired and id, not ok, ok and head or status)
-  end
-  if id and not REDIRECT[status] then
-    if leave(id) then scope_cancels[id] = nil end
-    id = nil
-  end
-  pool:give_back(d, connection, rests)
-  local response = response_of.new {
-    status = status, url = plan.url.url, _head = head, _method = plan.method, _body = body,
-  }
-  if present ~= 0 then
-    heed(response, present, self.cookies, plan.url, connection)
-    if response._decoder then response._body = decode(plan, response, body) end
-  end
-  if not REDIRECT[status] then return response end
-  local seconds = id and deadline_of(id) - time()
-  if id and leave(id) then scope_cancels[id] = nil end
-  if not location_of(plan, response) then return response end
-  return run(state_of(self, plan), seconds, response)
 end
 
 function Session:_request(method, text, options, name, position)
@@ -483,7 +139,7 @@ function Session:_request(method, text, options, name, position)
   if state.max_body == math.huge then state.max_body = 0 end
   local total = timeouts.total
   if total and options.stream then state.deadline = time() + total end
-  prepare_destination(state)
+  destination.prepare(state)
   state.options, state.text = options, text
   plan_of(self, state)
   return run(state, total)
