@@ -13,6 +13,9 @@ install(FILES runtime/include/rille/rille.hpp runtime/include/rille/value.hpp
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/rille)
 install(DIRECTORY stdlib/ DESTINATION ${CMAKE_INSTALL_DATADIR}/rille/lua/rille
         FILES_MATCHING PATTERN "*.lua" PATTERN "core" EXCLUDE)
+# Where tasks and futures are annotated.
+install(FILES stdlib/core/task.lua stdlib/core/protect.lua
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/rille/lua/rille/core)
 
 # What a program with the static library has to link beside it.
 set(private_libraries "")

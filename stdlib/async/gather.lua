@@ -36,12 +36,20 @@ end)
 
 -- ---- gather and map -----------------------------------------------------------------------------
 
+-- A Task is a table itself, so it may be given in the place of a list.
+local function bad_entry(list, i, name, wanted)
+  if task.is_awaitable(list) then
+    check.bad(1, name, ("list of Tasks expected, got %s"):format((tostring(list):match "^%w+")))
+  end
+  check.bad(1, name, ("entry %d: %s expected, got %s"):format(i, wanted, type(list[i])))
+end
+
 -- Tells what a gather takes from what it does not, and says where the fault is.
-local function entry_kind(v, i, name)
+local function entry_kind(v, i, name, list)
   if type(v) == "function" then return "function" end
   if task.is_awaitable(v) then return "awaitable" end
   if check.is_callable(v) then return "function" end
-  check.bad(1, name, ("entry %d: function, Task or Future expected, got %s"):format(i, type(v)))
+  bad_entry(list, i, name, "function, Task or Future")
 end
 
 local function length(list, name)
@@ -201,7 +209,7 @@ function M.gather(list, options)
   local n = length(list, "gather")
   options = check.options(options, GATHER_OPTIONS, 2, "gather")
   local kinds = {}
-  for i = 1, n do kinds[i] = entry_kind(list[i], i, "gather") end
+  for i = 1, n do kinds[i] = entry_kind(list[i], i, "gather", list) end
   if n == 0 then return { n = 0 } end
   local self = start_gather(list, n, kinds, options.return_errors and true or false)
   local results = finish(self)
@@ -252,7 +260,7 @@ local function awaitables(list, name)
   for i = 1, n do
     local v = list[i]
     if not task.is_awaitable(v) then
-      check.bad(1, name, ("entry %d: Task or Future expected, got %s"):format(i, type(v)))
+      bad_entry(list, i, name, "Task or Future")
     end
     if not seen[v] then
       seen[v] = true
@@ -415,7 +423,7 @@ local AS_COMPLETED_OPTIONS = { timeout = true }
 function M.as_completed(list, options)
   local n = length(list, "as_completed")
   local kinds = {}
-  for i = 1, n do kinds[i] = entry_kind(list[i], i, "as_completed") end
+  for i = 1, n do kinds[i] = entry_kind(list[i], i, "as_completed", list) end
   options = check.options(options, AS_COMPLETED_OPTIONS, 2, "as_completed")
   local timeout = options.timeout
   if timeout ~= nil then timeout = check.seconds(timeout, "timeout", "as_completed") end

@@ -4,9 +4,10 @@
 local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
+local explain = require "rille.core.misuse"
 
 local pcall, xpcall = pcall, xpcall
-local getmetatable, error, type, rawget = getmetatable, error, type, rawget
+local getmetatable, error, type, rawget, select = getmetatable, error, type, rawget, select
 local status = coroutine.status
 local running = coroutine.running
 local Cancelled = errors._Cancelled
@@ -63,6 +64,8 @@ local function after(ok, ...)
     if type(e) == "table" then
       local meta = getmetatable(e)
       if meta == Cancelled or meta == Unwind then return caught(e, 1) end
+    else
+      return false, explain(e), select(2, ...)
     end
   end
   return ok, ...
@@ -107,7 +110,7 @@ function wrapped_xpcall(fn, handler, ...)
         return e
       end
     end
-    return handler(e)
+    return handler(explain(e))
   end, ...))
 end
 _G.xpcall = wrapped_xpcall
@@ -122,6 +125,8 @@ local function after_acknowledging(ok, ...)
       local meta = getmetatable(e)
       if meta == Unwind then error(e, 0) end
       if meta == Cancelled and is_live(e) then acknowledge(e) end
+    else
+      return false, explain(e), select(2, ...)
     end
   end
   return ok, ...
@@ -159,7 +164,7 @@ function M.acknowledging_xpcall(fn, handler, ...)
       if meta == Unwind then return e end
       if meta == Cancelled and is_live(e) then acknowledge(e) end
     end
-    return handler(e)
+    return handler(explain(e))
   end, ...))
 end
 

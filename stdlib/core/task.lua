@@ -15,6 +15,7 @@
 local core = require "rille.core.scheduler"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
+local explain = require "rille.core.misuse"
 local List = require "rille.core.list"
 
 local DONE, PACKED, FAILED, CANCELLED, NONE, TAKEN = 1, 2, 3, 4, 5, 6
@@ -85,6 +86,7 @@ local function keep_trace(e)
     return e
   end
   if type(e) ~= "table" then
+    e = explain(e)
     extra(current()).rethrown = { value = e, trace = { stack = traceback("", 2) } }
   end
   return e
@@ -387,6 +389,7 @@ local function failed(task, co, e, out_of_memory)
       end
     end
     trace = { stack = stack }
+    e = explain(e, co)
   end
   if e == nil then
     e = errors.new("Error", out_of_memory and "not enough memory" or "nil")
@@ -877,6 +880,7 @@ hooks[4] = function(handle)
   outside[5] = handle.env
   local trace
   local ok, e = xpcall(handle.fn, function(e)
+    e = explain(e)
     trace = errors.is_error(e) and e._trace or { stack = traceback("", 2) }
     return e
   end, unpack(handle.args or {}, 1, handle.n))

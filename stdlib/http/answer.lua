@@ -143,7 +143,8 @@ function M.resolve(is_head, a, b, headers)
   if t == "nil" then error("the handler returned nothing", 0) end
   if t == "string" then error("a body stands before the status", 0) end
   if t == "table" then return 200, encode(a), JSON end
-  error(format("a body cannot be of type %s", t), 0)
+  error(format("a body cannot be of type %s%s", t,
+    t == "function" and ": is it a method that was not called?" or ""), 0)
 end
 
 --- The same as a response object, for middleware.

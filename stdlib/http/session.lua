@@ -230,8 +230,8 @@ local M = { methods = METHODS }
 ---@field max_body? integer|false  bytes that are collected at most, decoded; 64 MiB by default
 
 --- Makes a session. With HTTP/1 each request in progress has a connection of its own, so the
--- limits are those of connections too; with HTTP/2 all requests to a server share one. `no_proxy` is
--- a list, or a text with commas, of hosts (with all below them), addresses and networks such as
+-- limits are those of connections too; with HTTP/2 all requests to a server share one. `no_proxy`
+-- is a list, or a text with commas, of hosts (with all below them), addresses and networks such as
 -- "10.0.0.0/8", each perhaps with a port; `*` for all.
 ---@param options? rille.http.SessionOptions
 ---@return Session

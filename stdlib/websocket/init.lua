@@ -31,7 +31,7 @@ local function parse(url, name)
   local scheme, rest = url:match "^(%a[%w+.-]*)(://.*)$"
   local plain = scheme and SCHEMES[scheme:lower()]
   if not plain then
-    errors._raise("HTTPError", ("not a URL of WebSocket: '%s'"):format(
+    errors._raise("HTTPError", ("not a URL of WebSocket (ws:, wss:): '%s'"):format(
       url_of.without_credentials(url)), { url = url_of.without_credentials(url) })
   end
   local parts = url_of.parse(plain .. rest)
