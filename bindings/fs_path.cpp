@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <cmath>
 #include <cstdlib>
@@ -209,6 +210,7 @@ class MakeDir : public Job {
   }
 
   Step work() override {
+    if (checked_ && parents_) return make_below(checked_->path.below());
     if (mkdir(path_.c_str(), mode_) == 0) return Step::kDone;
     if (parents_ && errno == ENOENT) {
       if (!make_parents()) return Step::kDone;
@@ -223,6 +225,32 @@ class MakeDir : public Job {
   }
 
  private:
+  // From a folder that was checked: no link is followed that has come there since.
+  Step make_below(std::string rest) {
+    int at = checked_->path.descriptor();
+    int own = -1;
+    int error = 0;
+    if (rest.empty()) {
+      struct stat st;
+      error = fstat(at, &st) == 0 && S_ISDIR(st.st_mode) ? 0 : EEXIST;
+    }
+    while (!rest.empty() && error == 0) {
+      std::size_t end = std::min(rest.find('/'), rest.size());
+      std::string name = rest.substr(0, end);
+      rest.erase(0, std::min(rest.find_first_not_of('/', end), rest.size()));
+      if (mkdirat(at, name.c_str(), rest.empty() ? mode_ : 0777) != 0 && errno != EEXIST) {
+        error = errno;
+        break;
+      }
+      int next = openat(at, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+      if (next < 0) error = rest.empty() ? EEXIST : errno;
+      if (own >= 0) ::close(own);
+      at = own = next;
+    }
+    if (own >= 0) ::close(own);
+    return error == 0 ? Step::kDone : fail("mkdir", error);
+  }
+
   bool make_parents() {
     std::size_t end = path_.find_last_not_of('/');
     for (std::size_t at = 1; (at = path_.find('/', at)) < end; ++at) {
@@ -375,6 +403,11 @@ int make_temp_dir(lua_State* L) {
 
 // chdir(path) -> err
 int change_dir(lua_State* L) {
+  Refusal refusal;
+  Access* access = Access::of(L);
+  if (access && !access->may_steer_process("another folder for the whole process", &refusal)) {
+    return push_refusal(L, refusal);
+  }
   return call(L, "chdir", kReadObject, [](const char* path, const char*) { return ::chdir(path); });
 }
 

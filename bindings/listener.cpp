@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <memory>
 #include <optional>
 
 #include "address.h"
@@ -49,7 +50,7 @@ class Listener {
   int fd() const { return socket_.get(); }
 
   // The socket has this file, which goes with it.
-  void own_file(std::string path);
+  void own_file(std::string path, std::unique_ptr<CheckedPath> checked);
 
   int accept(lua_State* L);
   int accept_now(lua_State* L);
@@ -72,6 +73,7 @@ class Listener {
   Takers<Listener, Connection> acceptors_;
   int in_a_row_ = 0;
   std::string file_;
+  std::unique_ptr<CheckedPath> checked_;  // what `file_` leads through
   struct stat file_stat_ {};
 };
 
@@ -172,8 +174,9 @@ void Listener::close() {
 
 // ---- the file of a Unix socket ------------------------------------------------------------------
 
-void Listener::own_file(std::string path) {
+void Listener::own_file(std::string path, std::unique_ptr<CheckedPath> checked) {
   if (::lstat(path.c_str(), &file_stat_) == 0) file_ = std::move(path);
+  checked_ = std::move(checked);
 }
 
 bool is_same_file(const struct stat& a, const struct stat& b) {
@@ -212,10 +215,11 @@ int push_failure(lua_State* L, int error, const char* syscall, const char* path,
   return 1;
 }
 
-int push_listener(lua_State* L, Socket socket, std::string name, std::string file) {
+int push_listener(lua_State* L, Socket socket, std::string name, std::string file = {},
+                  std::unique_ptr<CheckedPath> checked = nullptr) {
   lua_pushnil(L);
   auto* listener = Class<Listener>::push(L, rille_loop(L), std::move(socket), std::move(name));
-  if (!file.empty()) listener->own_file(std::move(file));
+  if (!file.empty()) listener->own_file(std::move(file), std::move(checked));
   return 2;
 }
 
@@ -282,7 +286,7 @@ int listen_tcp(lua_State* L) {
   }
   size = sizeof address;
   ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size);
-  return push_listener(L, std::move(socket), address_text(address, size), "");
+  return push_listener(L, std::move(socket), address_text(address, size));
 }
 
 int check_unix_path(lua_State* L, const std::string& path, Access::Last last, CheckedPath* checked,
@@ -305,12 +309,12 @@ int listen_unix(lua_State* L) {
   if (is_abstract) path[0] = '@';
   sockaddr_un address;
   socklen_t size;
-  CheckedPath checked;
+  auto checked = std::make_unique<CheckedPath>();
   Refusal refusal;
-  int rc = check_unix_path(L, path, Access::Last::kEntry, &checked, &refusal);
+  int rc = check_unix_path(L, path, Access::Last::kEntry, checked.get(), &refusal);
   if (rc == Access::kRefused) return push_refusal(L, refusal);
   if (rc < 0) return push_failure(L, -rc, "bind", path.c_str(), nullptr);
-  const std::string& place = checked.path().empty() ? path : checked.path();
+  const std::string place = checked->path().empty() ? path : checked->path();
   if (unix_address(place, &address, &size) != 0) {
     return push_failure(L, ENAMETOOLONG, "bind", path.c_str(), nullptr);
   }
@@ -326,13 +330,13 @@ int listen_unix(lua_State* L) {
     if (!bound) errno = EADDRINUSE;
   }
   if (!bound) return push_failure(L, errno, "bind", path.c_str(), nullptr);
-  std::string file = is_abstract ? "" : path;
+  std::string file = is_abstract ? "" : place;
   if (::listen(socket.get(), backlog) != 0) {
     int error = errno;
     if (!file.empty()) ::unlink(place.c_str());
     return push_failure(L, error, "listen", path.c_str(), nullptr);
   }
-  return push_listener(L, std::move(socket), std::move(path), std::move(file));
+  return push_listener(L, std::move(socket), std::move(path), std::move(file), std::move(checked));
 }
 
 void push_listener(lua_State* L, Socket socket) {

@@ -181,7 +181,7 @@ void Launch::on_pool() {
   std::string program;
   if (!find_program(directory, &program)) return;
   if (options_.access &&
-      !options_.access->may_run(directory, program, options_.args[0], &refusal_)) {
+      !options_.access->may_run(directory, &program, options_.args[0], &refusal_)) {
     status_ = Access::kRefused;
     return;
   }

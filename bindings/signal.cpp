@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <lua.hpp>
 #include <mutex>
+#include <rille/access.hpp>
 #include <rille/builtin.hpp>
 #include <rille/module.hpp>
+#include <rille/rille.hpp>
 #include <string>
 
 #include "signal_names.h"
@@ -98,6 +100,11 @@ void on_signal(uv_signal_t* handle, int number) {
 
 // watch(number, fn) -> err, watch. `fn(number)` is called at each signal, outside of every task.
 int watch(lua_State* L) {
+  rille::Refusal refusal;
+  rille::Access* access = rille::Access::of(L);
+  if (access && !access->may_steer_process("taking signals of the process", &refusal)) {
+    return rille::push_refusal(L, refusal);
+  }
   int number = static_cast<int>(lua_tointeger(L, 1));
   lua_pushnil(L);
   auto* w = rille::Class<Watch>::push(L);
@@ -154,21 +161,29 @@ void on_guarded_interrupt(int number) {
   unguarded_action.sa_handler(number);
 }
 
+bool is_stopped_by_host(lua_State* L) {
+  const rille::Options& options = rille::options_of(L);
+  return options.interruptible || options.slice_limit > 0;
+}
+
 // guard(on). REQUIRES: SIGINT is watched.
 int guard(lua_State* L) {
   bool on = lua_toboolean(L, 1);
   if (on && !guarded) {
     guarded = L;
-    // Compiled code looks for hooks only where the profiler wants to know of lines.
-    luaJIT_profile_start(
-        L, "li100", [](void*, lua_State*, int, int) {}, nullptr);
+    // Compiled code looks for hooks only where the profiler wants to know of lines. Where the host
+    // stops code, the profiler is at work for that.
+    if (!is_stopped_by_host(L)) {
+      luaJIT_profile_start(
+          L, "li100", [](void*, lua_State*, int, int) {}, nullptr);
+    }
     sigaction(SIGINT, nullptr, &unguarded_action);
     struct sigaction action = unguarded_action;
     action.sa_handler = on_guarded_interrupt;
     sigaction(SIGINT, &action, nullptr);
   } else if (!on && guarded) {
     sigaction(SIGINT, &unguarded_action, nullptr);
-    luaJIT_profile_stop(L);
+    if (!is_stopped_by_host(L)) luaJIT_profile_stop(L);
     guarded = nullptr;
   }
   return 0;

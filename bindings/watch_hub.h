@@ -112,7 +112,11 @@ class Hub : public std::enable_shared_from_this<Hub> {
   // For jobs. While one runs no events are read: they may be of what it covers.
   int begin_job();
   void end_job();
-  static int cover(int inotify, const std::string& root, const std::string& folder, bool recursive,
+  struct Root {
+    const std::string& path;
+    bool is_confined;  // nothing outside of it may be met, whatever changes meanwhile
+  };
+  static int cover(int inotify, const Root& from, const std::string& folder, bool recursive,
                    const Job& job, std::vector<Covered>* covered);
 
   void enter(Watch* watch);

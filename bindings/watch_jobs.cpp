@@ -1,8 +1,10 @@
 // The work of watches that may block: to put folders under watch, and to look what is in them.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -19,6 +21,33 @@ namespace {
 
 constexpr uint32_t kMask = IN_ATTRIB | IN_CREATE | IN_MODIFY | IN_DELETE | IN_DELETE_SELF |
                            IN_MOVE_SELF | IN_MOVED_FROM | IN_MOVED_TO | IN_EXCL_UNLINK;
+
+// A folder below another one, without any link on the way: what is a folder now may be a link in a
+// moment.
+class Confined {
+ public:
+  Confined() = default;
+  Confined(const Confined&) = delete;
+  Confined& operator=(const Confined&) = delete;
+  ~Confined() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+  bool open(const std::string& root, const std::string& below) {
+    int from = ::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (from < 0) return false;
+    open_how how{};
+    how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    fd_ = static_cast<int>(::syscall(SYS_openat2, from, below.c_str(), &how, sizeof how));
+    close(from);
+    return fd_ >= 0;
+  }
+  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
+
+ private:
+  int fd_ = -1;
+};
 
 }  // namespace
 
@@ -49,7 +78,8 @@ class Hub::Cover : public Job {
     for (Task& task : tasks_) {
       if (task.is_folder) {
         // What has gone meanwhile is covered as far as it is there.
-        task.status = cover(inotify_, task.root, task.folder, true, *this, &task.covered);
+        task.status = cover(inotify_, {task.root, task.checked != nullptr}, task.folder, true,
+                            *this, &task.covered);
       } else {
         struct stat st;
         bool same = stat(task.root.c_str(), &st) == 0 && st.st_dev == task.device &&
@@ -132,7 +162,7 @@ class Hub::Start : public Job {
     covered_.push_back({"", root_, {}});
     if (!recursive_ || !S_ISDIR(st_.st_mode)) return Step::kDone;
     covered_.clear();
-    int rc = cover(inotify_, path_, "", true, *this, &covered_);
+    int rc = cover(inotify_, {path_, checked_ != nullptr}, "", true, *this, &covered_);
     if (rc < 0) return fail(rc == -ENOSPC ? "inotify_add_watch" : "opendir", -rc);
     return Step::kDone;
   }
@@ -177,8 +207,9 @@ class Hub::Start : public Job {
 
 // Covers a folder and, if it is to be so, those below it. Returns 0 or a negative errno; what has
 // gone meanwhile is left out. Links are followed only at the root.
-int Hub::cover(int inotify, const std::string& root, const std::string& folder, bool recursive,
+int Hub::cover(int inotify, const Root& from, const std::string& folder, bool recursive,
                const Job& job, std::vector<Covered>* covered) {
+  const std::string& root = from.path;
   std::string prefix = root.back() == '/' ? root : root + "/";
   std::vector<std::string> open{folder};
   while (!open.empty()) {
@@ -186,8 +217,15 @@ int Hub::cover(int inotify, const std::string& root, const std::string& folder, 
     std::string at = std::move(open.back());
     open.pop_back();
     bool is_root = at.empty();
-    std::string path = is_root ? root : prefix + at.substr(0, at.size() - 1);
-    uint32_t mask = kMask | IN_ONLYDIR | (is_root ? 0 : IN_DONT_FOLLOW);
+    std::string below = at.substr(0, at.size() - (is_root ? 0 : 1));
+    std::string path = is_root ? root : prefix + below;
+    Confined place;
+    bool is_confined = from.is_confined && !is_root;
+    if (is_confined) {
+      if (!place.open(root, below)) continue;
+      path = place.path();
+    }
+    uint32_t mask = kMask | IN_ONLYDIR | (is_root || is_confined ? 0 : IN_DONT_FOLLOW);
     int wd = inotify_add_watch(inotify, path.c_str(), mask);
     if (wd < 0) {
       if (errno == ENOSPC || errno == ENOMEM || is_root) return -errno;
@@ -195,7 +233,7 @@ int Hub::cover(int inotify, const std::string& root, const std::string& folder, 
     }
     Covered result{at, wd, {}};
     Directory directory;
-    int rc = directory.open(AT_FDCWD, path.c_str(), is_root);
+    int rc = directory.open(AT_FDCWD, path.c_str(), is_root || is_confined);
     Directory::Entry entry;
     while (rc == 0 && (rc = directory.next(&entry)) > 0) {
       rc = 0;

@@ -23,6 +23,12 @@ void CheckedPath::release() {
   if (fd_ >= 0) close(std::exchange(fd_, -1));
 }
 
+std::string CheckedPath::below() const {
+  constexpr std::string_view kLinks = "/proc/self/fd/";  // 12/a/b
+  std::size_t at = path_.find('/', kLinks.size());
+  return fd_ < 0 || at == path_.npos ? std::string() : path_.substr(at + 1);
+}
+
 std::string CheckedPath::shown(const std::string& text) const {
   if (path_.empty() || text.compare(0, path_.size(), path_) != 0) return text;
   return asked_ + text.substr(path_.size());
@@ -37,9 +43,13 @@ void Access::set(CheckedPath* checked, int fd, std::string path, const std::stri
 
 void Refusal::push(lua_State* L) const {
   rille_push_error(L, "PermissionError", "EACCES", message.c_str());
-  if (path.empty()) return;
-  lua_pushlstring(L, path.data(), path.size());
-  lua_setfield(L, -2, "path");
+  auto set = [L](const char* name, const std::string& text) {
+    if (text.empty()) return;
+    lua_pushlstring(L, text.data(), text.size());
+    lua_setfield(L, -2, name);
+  };
+  set("needs", needs);
+  set("path", path);
 }
 
 namespace {
@@ -217,8 +227,10 @@ bool is_loopback(std::string_view ip) { return ip == "::1" || ip.substr(0, 4) ==
 // Addresses that a name elsewhere has no business to stand for: this machine, and what is on its
 // own link.
 bool is_local(std::string_view ip) {
-  return is_loopback(ip) || ip == "::" || ip.substr(0, 2) == "0." ||
-         ip.substr(0, 8) == "169.254." || ip.substr(0, 4) == "fe80";
+  bool is_of_link = ip.size() > 4 && ip.substr(0, 2) == "fe" && ip[3] != ':' && ip[4] == ':' &&
+                    std::string_view("89ab").find(ip[2]) != std::string_view::npos;
+  return is_loopback(ip) || is_of_link || ip == "::" || ip.substr(0, 2) == "0." ||
+         ip.substr(0, 8) == "169.254.";
 }
 
 bool is_localhost(std::string_view name) {
@@ -237,6 +249,7 @@ bool refuse(Refusal* refusal, std::string what, const char* function, const char
             const std::string& grant, std::string path = {}) {
   refusal->message = std::move(what) + " is not granted (" + function + " \"" + grant + "\", " +
                      option + "=" + grant + ")";
+  refusal->needs = std::string(option) + "=" + grant;
   refusal->path = std::move(path);
   return false;
 }
@@ -284,7 +297,7 @@ Grants::Paths Grants::make_paths(const std::vector<std::string>& grants) {
   for (const std::string& grant : grants) {
     if (grant == "*") {
       paths.all = true;
-    } else {
+    } else if (!grant.empty()) {  // a variable of a shell's that is not set grants nothing
       paths.list.push_back(place_of(grant));
     }
   }
@@ -295,7 +308,7 @@ Grants::Names Grants::make_names(const std::vector<std::string>& grants) {
   Names names;
   for (const std::string& grant : grants) {
     if (grant == "*") names.all = true;
-    names.list.push_back(grant);
+    if (!grant.empty()) names.list.push_back(grant);
   }
   return names;
 }
@@ -324,16 +337,18 @@ std::string find_in_path(const std::string& name) {
 
 }  // namespace
 
-Grants::Grants(const Permissions& permissions)
+Grants::Grants(const Permissions& permissions, bool owns_process)
     : read_(make_paths(permissions.read())),
       write_(make_paths(permissions.write())),
       commands_(make_names(permissions.run())),
-      variables_(make_names(permissions.env())) {
+      variables_(make_names(permissions.env())),
+      owns_process_(owns_process) {
   for (const std::string& grant : permissions.net()) {
+    if (grant.empty()) continue;
     auto [host, port] = parse_host(grant);
     hosts_.push_back({std::move(host), port});
   }
-  for (const std::string& grant : permissions.run()) {
+  for (const std::string& grant : commands_.list) {
     std::string path = grant.find('/') == grant.npos ? find_in_path(grant) : grant;
     if (!path.empty()) programs_.push_back(program_place(AT_FDCWD, path));
   }
@@ -342,6 +357,16 @@ Grants::Grants(const Permissions& permissions)
     hosts_.push_back({"*", -1});
   }
 }
+
+// What names have been found to stand for is written to by another thread meanwhile.
+Grants::Grants(const Grants& other)
+    : read_(other.read_),
+      write_(other.write_),
+      hosts_(other.hosts_),
+      commands_(other.commands_),
+      variables_(other.variables_),
+      programs_(other.programs_),
+      owns_process_(other.owns_process_) {}
 
 // ---- files -------------------------------------------------------------------------------------
 
@@ -563,12 +588,16 @@ bool Grants::may_run_name(const std::string& name, Refusal* refusal) const {
   return refuse(refusal, "running '" + name + "'", "allow_run", "--allow-run", name);
 }
 
-bool Grants::may_run(int directory, const std::string& program, const std::string& name,
+bool Grants::may_run(int directory, std::string* program, const std::string& name,
                      Refusal* refusal) const {
   if (commands_.all) return true;
-  std::string place = program_place(directory, program);
-  if (std::find(programs_.begin(), programs_.end(), place) != programs_.end()) return true;
-  return refuse(refusal, "running '" + name + "'", "allow_run", "--allow-run", place);
+  std::string place = program_place(directory, *program);
+  if (std::find(programs_.begin(), programs_.end(), place) != programs_.end()) {
+    *program = std::move(place);
+    return true;
+  }
+  return refuse(refusal, "running '" + name + "'", "allow_run", "--allow-run",
+                place.empty() ? name : place);
 }
 
 bool Grants::may_signal(Refusal* refusal) const {
@@ -579,8 +608,14 @@ bool Grants::may_signal(Refusal* refusal) const {
 // ---- the environment ---------------------------------------------------------------------------
 
 bool Grants::may_use_variable(std::string_view name, Refusal* refusal) const {
-  // What the loader of programs reads would make any command another one.
-  bool is_loaders = name.substr(0, 3) == "LD_" || name == "GLIBC_TUNABLES" || name == "GCONV_PATH";
+  // What the loader of programs and the C library read would make any command another one, and
+  // OpenSSL's would load code into this process.
+  static constexpr std::string_view kLoaders[] = {
+      "GLIBC_TUNABLES", "GCONV_PATH", "GETCONF_DIR", "HOSTALIASES", "LOCALDOMAIN",
+      "LOCPATH",        "NLSPATH",    "NIS_PATH",    "RES_OPTIONS", "RESOLV_HOST_CONF"};
+  auto begins = [&](std::string_view with) { return name.substr(0, with.size()) == with; };
+  bool is_loaders = begins("LD_") || begins("MALLOC_") || begins("OPENSSL_") ||
+                    std::find(std::begin(kLoaders), std::end(kLoaders), name) != std::end(kLoaders);
   if ((variables_.all && !is_loaders) || variables_.has(name)) return true;
   return refuse(refusal, "the variable '" + std::string(name) + "' of the environment", "allow_env",
                 "--allow-env", std::string(name));
@@ -600,6 +635,11 @@ bool Grants::is_handed_on(std::string_view entry) const {
 bool Grants::may_change_process(std::string_view what, Refusal* refusal) const {
   refusal->message = std::string(what) + " is not granted (it is the whole process's)";
   return false;
+}
+
+bool Grants::may_steer_process(std::string_view what, Refusal* refusal) const {
+  return owns_process_ || commands_.all ||
+         refuse(refusal, std::string(what), "allow_run", "--allow-run", "*");
 }
 
 }  // namespace rille

@@ -12,7 +12,10 @@ namespace rille {
 
 class Grants final : public Access {
  public:
-  explicit Grants(const Permissions& permissions);
+  // `owns_process`: the script is the program, and not a guest in it.
+  explicit Grants(const Permissions& permissions, bool owns_process = false);
+  // For another runtime, perhaps on another thread: the same places, whatever stands there now.
+  Grants(const Grants& other);
 
   int check_path(const std::string& path, unsigned needs, Last last, CheckedPath* checked,
                  Refusal* refusal) const override;
@@ -24,7 +27,7 @@ class Grants final : public Access {
   bool may_reach_host(std::string_view host, int port, Refusal* refusal) const override;
   bool may_reach_all(std::string_view what, Refusal* refusal) const override;
 
-  bool may_run(int directory, const std::string& program, const std::string& name,
+  bool may_run(int directory, std::string* program, const std::string& name,
                Refusal* refusal) const override;
   bool may_run_name(const std::string& name, Refusal* refusal) const override;
   bool may_signal(Refusal* refusal) const override;
@@ -34,6 +37,7 @@ class Grants final : public Access {
   bool is_handed_on(std::string_view entry) const override;
 
   bool may_change_process(std::string_view what, Refusal* refusal) const override;
+  bool may_steer_process(std::string_view what, Refusal* refusal) const override;
 
  private:
   struct Paths {
@@ -67,7 +71,8 @@ class Grants final : public Access {
   std::vector<Host> hosts_;
   Names commands_, variables_;
   std::vector<std::string> programs_;  // paths of the commands
-  // What granted names stand for: address, ports.
+  bool owns_process_ = false;
+  // What granted names stand for: address, ports. On the loop's thread alone.
   std::map<std::string, std::vector<int>, std::less<>> found_;
 };
 

@@ -210,6 +210,7 @@ Options serialize_reports(Options options) {
 Runtime::Impl::Impl(Options given)
     : options(serialize_reports(std::move(given))), reporter(options.on_report), limits(options) {
   ignore_broken_pipes();
+  limits.pin(&options);
   loop = options.loop;
   if (!loop) {
     loop = &own_loop;

@@ -23,6 +23,9 @@ namespace {
 
 // What clean-up may take once a turn was stopped, before nothing more can run in it.
 constexpr uint64_t kGrace = 20'000'000;
+// What the standard library may take to leave its tables whole. A script can tamper with objects so
+// that it never comes to an end.
+constexpr uint64_t kLibraryGrace = 250'000'000;
 // While a turn that was stopped goes on.
 constexpr std::chrono::milliseconds kAgain(5);
 
@@ -38,7 +41,13 @@ Limits::Limits(const Options& options)
       memory_(options.memory_limit ? std::make_unique<Memory>(options.memory_limit) : nullptr),
       is_interruptible_(options.interruptible || options.slice_limit > 0),
       slice_(nanoseconds(options.slice_limit)) {
-  if (!options.permissions.everything()) access_ = std::make_shared<Grants>(options.permissions);
+  const Permissions& granted = options.permissions;
+  if (granted.everything()) return;
+  if (auto* resolved = static_cast<const Grants*>(granted.resolved_.get())) {
+    access_ = std::make_shared<Grants>(*resolved);
+  } else {
+    access_ = std::make_shared<Grants>(granted, !options.interruptible);
+  }
 }
 
 Limits::~Limits() {
@@ -155,7 +164,10 @@ bool Limits::settle(lua_State* L) {
 
 // REQUIRES: the lock.
 void Limits::fire(std::string reason, bool interrupts) {
-  if (!fired_) reason_ = std::move(reason);
+  if (!fired_) {
+    reason_ = std::move(reason);
+    fired_at_ = uv_hrtime();
+  }
   is_interrupted_ |= interrupts;
   fired_turn_ = turn_.load();
   fired_ = true;
@@ -244,8 +256,8 @@ void Limits::on_hook(lua_State* L, lua_Debug* at) {
     self->stopper_.stop_calling(L);
     return;
   }
-  if (self->is_stdlib(L, at)) return;
   uint64_t now = uv_hrtime();
+  if (now < self->fired_at_ + kLibraryGrace && self->is_stdlib(L, at)) return;
   constexpr int kPause = 10000;
   if (self->raised_ == 0) {
     self->raised_ = now;

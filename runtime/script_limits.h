@@ -36,6 +36,9 @@ class Limits {
   // Called in a protected call.
   void install(lua_State* L);
 
+  // Makes what these options grant what is granted here, whatever changes outside meanwhile.
+  void pin(Options* options) const { options->permissions.resolved_ = access_; }
+
   // What may be loaded: "t", text, or null, anything.
   const char* load_mode() const { return is_sandbox() ? "t" : nullptr; }
 
@@ -105,7 +108,8 @@ class Limits {
   std::atomic<uint64_t> turn_{0};   // its number
   std::atomic<uint64_t> since_{0};  // when it began, in nanoseconds; 0: no Lua runs
   std::atomic<bool> fired_{false};  // a turn is to be stopped
-  uint64_t raised_ = 0;             // when that was first raised in the turn; 0: not yet
+  std::atomic<uint64_t> fired_at_{0};
+  uint64_t raised_ = 0;  // when that was first raised in the turn; 0: not yet
 
   std::mutex mutex_;  // for what follows, and for firing
   lua_State* L_ = nullptr;

@@ -96,14 +96,27 @@ local function descriptor_of_stream(stream, key, name)
   return number
 end
 
--- The child goes on at the place where the file stands.
-local function descriptor_of_file(file, key, name)
-  if file._closed then
-    errors._raise("InvalidStateError", ("%s: the file '%s' for %s is closed"):format(name,
-      tostring(file.path), key))
-  end
+local function is_file(value)
+  local meta = getmetatable(value)
+  return type(value) == "table" and type(meta) == "table" and meta.__name == "File"
+end
+
+local function check_open(file, key, name)
+  if not file._closed then return end
+  errors._raise("InvalidStateError", ("%s: the file '%s' for %s is closed"):format(name,
+    tostring(file.path), key))
+end
+
+-- The child goes on at the place where the file stands. That waits: numbers of descriptors, which
+-- may be others' by then, come after it.
+local function settle_file(file, key, name)
+  check_open(file, key, name)
   file:flush()
   if file:stat().type == "file" then file:seek() end
+end
+
+local function descriptor_of_file(file, key, name)
+  check_open(file, key, name)
   return require("rille.core.file").descriptor(file._handle)
 end
 
@@ -117,7 +130,7 @@ local function stream_of(value, key, name)
   local meta = getmetatable(value)
   if type(value) == "userdata" and meta == stream_binding.metatable then
     return descriptor_of_stream(value, key, name)
-  elseif type(value) == "table" and type(meta) == "table" and meta.__name == "File" then
+  elseif is_file(value) then
     return descriptor_of_file(value, key, name)
   end
   check.bad(key, name, "'inherit', 'pipe', 'null', a File or a Stream expected, got " .. got(value))
@@ -138,6 +151,10 @@ function M.start(spec, streams, flags, name)
   if cwd ~= nil then cwd = text_argument(cwd, "cwd", name) end
   if spec.detached then flags = flags .. "s" end
   if spec.group then flags = flags .. "g" end
+  for _, key in ipairs { "stdin", "stdout", "stderr" } do
+    local value = not streams[key] and spec[key]
+    if is_file(value) then settle_file(value, key, name) end
+  end
   local function stream(key)
     return streams[key] or spec[key] == nil and "inherit" or stream_of(spec[key], key, name)
   end

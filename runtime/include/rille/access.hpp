@@ -20,6 +20,10 @@ class CheckedPath {
   ~CheckedPath() { release(); }
 
   const std::string& path() const { return path_; }
+  // What that goes through: the folder, or for Access::Last::kObject the object itself.
+  int descriptor() const { return fd_; }
+  // The part of the path that is found from there; empty for the object itself.
+  std::string below() const;
   // The path that was asked about, where `text` begins with the checked one.
   std::string shown(const std::string& text) const;
   void release();
@@ -34,7 +38,8 @@ class CheckedPath {
 // Why something is not granted, and what would grant it.
 struct Refusal {
   std::string message;
-  std::string path;  // or empty
+  std::string needs;  // the option that would grant it; empty if none would
+  std::string path;   // or empty
 
   // Pushes the PermissionError.
   void push(lua_State* L) const;
@@ -79,8 +84,9 @@ class Access : public std::enable_shared_from_this<Access> {
   // Everything of the network: sockets without a path or an address.
   virtual bool may_reach_all(std::string_view what, Refusal* refusal) const = 0;
 
-  // A command as the child is to find it, relative to the folder `directory` is open for.
-  virtual bool may_run(int directory, const std::string& program, const std::string& name,
+  // A command as the child is to find it, relative to the folder `directory` is open for. Puts the
+  // path that was checked, in which no link is left, in its place.
+  virtual bool may_run(int directory, std::string* program, const std::string& name,
                        Refusal* refusal) const = 0;
   // Whether there is any grant under this name, before it is looked for.
   virtual bool may_run_name(const std::string& name, Refusal* refusal) const = 0;
@@ -95,6 +101,9 @@ class Access : public std::enable_shared_from_this<Access> {
 
   // What belongs to the whole process: its title.
   virtual bool may_change_process(std::string_view what, Refusal* refusal) const = 0;
+  // What a program may do with its own process, and a script not with its host's: to go to another
+  // folder, to take its signals.
+  virtual bool may_steer_process(std::string_view what, Refusal* refusal) const = 0;
 
  protected:
   virtual ~Access() = default;

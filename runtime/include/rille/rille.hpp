@@ -33,6 +33,7 @@ namespace rille {
 // What a script may reach outside of its interpreter. `Permissions::none().allow_read("data")`
 // grants that folder and nothing else; what is refused raises a PermissionError that names what to
 // grant.
+class Access;
 class RILLE_API Permissions {
  public:
   // Everything, as a program of the user's own.
@@ -58,6 +59,7 @@ class RILLE_API Permissions {
   const std::vector<std::string>& env() const { return env_; }
 
  private:
+  friend class Limits;
   explicit Permissions(bool everything) : everything_(everything) {}
   Permissions& add(std::vector<std::string>* list, std::string what) {
     list->push_back(std::move(what));
@@ -66,6 +68,8 @@ class RILLE_API Permissions {
 
   bool everything_;
   std::vector<std::string> read_, write_, net_, run_, env_;
+  // A running runtime's, for its workers: what paths and commands stood for when it started.
+  std::shared_ptr<const Access> resolved_;
 };
 
 // Something that would go to stderr: an error that nobody took, a warning, a log line.
