@@ -307,6 +307,8 @@ class Encoder {
         return;
       }
       if (lua_iscfunction(L_, index)) return refuse(index, "a C function that no module has");
+      // Its upvalues are what scripts that are not trusted shall not have.
+      if (is_sandbox()) return refuse(index, "a function of Rille's that no module has");
     }
     Info& info = add(index, identity, kFunction);
     info.code = code_of(index);
@@ -316,6 +318,13 @@ class Encoder {
       ++count;
     }
     info.upvalues = static_cast<std::uint32_t>(count);
+  }
+
+  bool is_sandbox() {
+    lua_rawgeti(L_, kept_, kIsSandbox);
+    bool yes = lua_toboolean(L_, -1);
+    lua_pop(L_, 1);
+    return yes;
   }
 
   // The number of a function's bytecode among those of this message.
@@ -420,6 +429,7 @@ class Encoder {
     }
     lua_pushvalue(L_, index);
     lua_call(L_, 3, 0);
+    luaL_error(L_, "cannot copy %s", path.c_str());
     std::abort();
   }
 
@@ -455,7 +465,7 @@ void push_kept(lua_State* L) {
 void open_codec(lua_State* L, int setup) {
   static const char* const kFields[] = {
       "error",     "cancelled",   "group",         "array", "object",   "channel", "marks",
-      "is_signed", "make_signed", "make_unsigned", "raise", "tostring", "loaded"};
+      "is_signed", "make_signed", "make_unsigned", "raise", "tostring", "loaded",  "is_sandbox"};
   lua_pushlightuserdata(L, const_cast<char*>(&kKeptKey));
   lua_createtable(L, kLastKept, 0);
   int i = 0;

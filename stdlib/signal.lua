@@ -15,6 +15,10 @@ local M = {}
 -- Who is told of a signal, by its number: { name =, list =, watch =, count = }.
 local channels = {}
 
+-- What stands in the lists for a handle. It is called outside of every turn: scripts must not get
+-- at it.
+local entries = setmetatable({}, { __mode = "k" })
+
 local function signal_argument(value, position, name)
   if type(value) ~= "string" and type(value) ~= "number" then
     check.bad(position, name, ("name of a signal expected, got %s"):format(
@@ -57,6 +61,15 @@ local function subscribe(number, name, entry)
   return nil, node
 end
 
+local function subscribe_handle(self, number, name, entry)
+  local err
+  err, entry.node = subscribe(number, name, entry)
+  if err ~= nil then raise(err) end
+  entry.number = number
+  entries[self] = entry
+  return self
+end
+
 local function unsubscribe(number, node)
   local channel = channels[number]
   channel.list:remove(node)
@@ -74,20 +87,20 @@ Handle.__index = Handle
 Handle.__name = "SignalHandle"
 
 -- What runs outside of every task is in nobody's environment; the task belongs to who asked for it.
-local function spawn_handler(self, name)
+local function spawn_handler(entry, name)
   local former = outside[5]
-  outside[5] = self._env
-  task.spawn(self._fn, name)
+  outside[5] = entry.env
+  task.spawn(entry.fn, name)
   outside[5] = former
 end
 
 --- Ends the handling. After the last handle for a signal its default is back. A second time does
 -- nothing.
 function Handle:close()
-  local node = self._node
-  if node then
-    self._node = nil
-    unsubscribe(self._number, node)
+  local entry = entries[self]
+  if entry then
+    entries[self] = nil
+    unsubscribe(entry.number, entry.node)
   end
 end
 
@@ -100,28 +113,20 @@ end
 function M.on(name, fn)
   local number, text = signal_argument(name, 1, "on")
   check.callable(fn, 2, "on")
-  local self = setmetatable({
-    _number = number, _fn = fn, _env = task.current()[5], told = spawn_handler,
-  }, Handle)
-  local err
-  err, self._node = subscribe(number, text, self)
-  if err ~= nil then raise(err) end
-  return self
+  return subscribe_handle(setmetatable({}, Handle), number, text,
+    { fn = fn, env = task.current()[5], told = spawn_handler })
 end
 
 -- Calls `fn(name, is_alone)` at each delivery, outside of tasks; `is_alone`: the script itself has
 -- asked for nothing. For the runtime's own modules. The signal's default is gone meanwhile.
 function M._observe(name, fn)
   local number, text = signal_argument(name, 1, "on")
-  local self = setmetatable({ _number = number }, Handle)
-  function self.told()
+  local entry = {}
+  function entry.told()
     local list = channels[number].list
     fn(text, not list.head.next)
   end
-  local err
-  err, self._node = subscribe(number, text, self)
-  if err ~= nil then raise(err) end
-  return self
+  return subscribe_handle(setmetatable({}, Handle), number, text, entry)
 end
 
 -- ---- wait ---------------------------------------------------------------------------------------

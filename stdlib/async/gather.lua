@@ -4,6 +4,7 @@ local task = require "rille.core.task"
 local errors = require "rille.errors"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
+local when_collected = require "rille.core.collected"
 
 local park, wake = core.park, core.wake
 local enter, leave = core.enter, core.leave
@@ -453,8 +454,7 @@ function M.as_completed(list, options)
   end
   if timeout then self._deadline = core.time() + timeout end
   -- A loop that is left early drops the iterator, and with it what stands at the tasks.
-  local guard = newproxy(true)
-  getmetatable(guard).__gc = function() detach(self) end
+  local guard = when_collected(function() detach(self) end)
   return function() return guard and next_done(self) end
 end
 

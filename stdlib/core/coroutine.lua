@@ -62,7 +62,8 @@ local scripts_own = setmetatable({}, { __mode = "k" })
 
 local function belongs_to_task(co)
   if is_task(co) then return true end
-  scripts_own[co] = true
+  -- One that has ended may be a task's, and be another one's soon.
+  if status(co) ~= "dead" then scripts_own[co] = true end
   return false
 end
 

@@ -4,6 +4,7 @@ local core = require "rille.core.scheduler"
 local task = require "rille.core.task"
 local errors = require "rille.errors"
 local nested = require "rille.core.coroutine"
+local when_collected = require "rille.core.collected"
 
 local M = { lost = 0, handler = nil }
 
@@ -98,10 +99,8 @@ task.watch_lost = function(t)
     -- The record is held strongly and must not keep the task alive.
     task = setmetatable({ t }, { __mode = "v" }),
   }
-  local sentinel = newproxy(true)
-  getmetatable(sentinel).__gc = function() lose(record, t) end
   watched[record] = true
-  x.sentinel = sentinel
+  x.sentinel = when_collected(function() lose(record, t) end)
   x.lost = function()
     watched[record] = nil
     x.sentinel, x.lost = nil, nil

@@ -9,11 +9,16 @@ local G = _G
 local trusted_require = require
 local type, select, find, getinfo = type, select, string.find, debug.getinfo
 local load, getfenv, setfenv, getmetatable = load, getfenv, setfenv, getmetatable
+local pairs, setmetatable, rawget, rawset = pairs, setmetatable, rawget, rawset
 local io_type, io_input, io_output = io.type, io.input, io.output
+local raise = errors._raise
 
 local M = {}
 
-local function refuse(text) errors._raise("PermissionError", text, { code = "EACCES" }) end
+-- `needs`: the option that would grant it, if one does.
+local function refuse(text, needs)
+  raise("PermissionError", text, { code = "EACCES", needs = needs })
+end
 
 local function refused(name, why)
   return function() refuse(("%s is not available in a sandbox%s"):format(name, why or "")) end
@@ -32,6 +37,39 @@ local function copy_all(from)
   local to = {}
   for name, value in pairs(from) do to[name] = value end
   return to
+end
+
+-- Fields of modules that scripts set.
+local SETTINGS = { slow_callback_duration = true }
+
+local function is_private(name) return type(name) == "string" and find(name, "^_") end
+
+-- A module as scripts get it: what they write into its table, Rille's own modules do not see, and
+-- what is private in it they do not see.
+local function view_of(module)
+  if type(module) ~= "table" then return module end
+  local view = {}
+  for name, value in pairs(module) do
+    if not is_private(name) then view[name] = value end
+  end
+  if not getmetatable(module) then return view end
+  -- Some load their parts when they are first used.
+  return setmetatable(view, {
+    __index = function(_, name)
+      if is_private(name) then return nil end
+      local value = module[name]
+      if rawget(module, name) ~= nil then rawset(view, name, value) end
+      return value
+    end,
+    __newindex = function(_, name, value)
+      if SETTINGS[name] then
+        module[name] = value
+      else
+        rawset(view, name, value)
+      end
+    end,
+    __metatable = false,
+  })
 end
 
 -- ---- code ---------------------------------------------------------------------------------------
@@ -161,7 +199,7 @@ local function add_package(env, list, read_text, compile)
     if not is_public(name) then
       refuse(("the module '%s' is private to Rille and not available in a sandbox"):format(name))
     end
-    return function() return trusted_require(name) end
+    return function() return view_of(trusted_require(name)) end
   end
 
   local function from_path(name)
@@ -183,7 +221,8 @@ local function add_package(env, list, read_text, compile)
       end
     end
     if refusal then
-      refuse(("module '%s' not found where it may be looked for: %s"):format(name, refusal.message))
+      refuse(("module '%s' not found where it may be looked for: %s"):format(name, refusal.message),
+        refusal.needs)
     end
     return table.concat(messages)
   end
@@ -195,7 +234,7 @@ local function add_package(env, list, read_text, compile)
   function env.require(name)
     if allowed and type(name) == "string" and not allowed[name] and package.loaded[name] == nil then
       refuse(("the module '%s' is not granted (modules \"%s\", --allow-module=%s)"):format(name,
-        name, name))
+        name, name), "--allow-module=" .. name)
     end
     return load_module(name)
   end
@@ -292,6 +331,23 @@ local function add_os(env, call)
   env.os = lib
 end
 
+-- The metatable of files is the table of their methods as well: a script would get at their
+-- finalizer, which nothing stops while it runs.
+local function part_methods_of_files()
+  local meta = getmetatable(G.io.stdout)
+  local methods = {}
+  for name, method in pairs(meta.__index) do
+    if not find(name, "^__") then methods[name] = method end
+  end
+  meta.__index = methods
+end
+
+-- What has a name like Rille's own is no file of the script's making.
+local function look_for_no_files()
+  local loaders = G.package.loaders
+  for i = #loaders, 3, -1 do loaders[i] = nil end
+end
+
 -- ---- all of it ----------------------------------------------------------------------------------
 
 --- Makes the globals of scripts.
@@ -303,8 +359,11 @@ end
 function M.make(modules, read_text, open_file, call)
   local env = copy(G, "_VERSION", "assert", "collectgarbage", "error", "gcinfo", "ipairs", "next",
     "pairs", "pcall", "rawequal", "rawget", "rawset", "rawlen", "select", "setmetatable",
-    "tonumber", "tostring", "type", "unpack", "xpcall", "rille", "arg")
+    "tonumber", "tostring", "type", "unpack", "xpcall", "arg")
   env._G = env
+  env.rille = copy_all(G.rille)
+  part_methods_of_files()
+  look_for_no_files()
   for _, name in ipairs { "table", "math", "bit", "coroutine", "string" } do
     env[name] = copy_all(G[name])
   end
@@ -334,6 +393,7 @@ function M.make(modules, read_text, open_file, call)
   add_os(env, call)
   add_package(env, modules, read_text, compile)
   env.newproxy = refused "newproxy"
+  M.globals = env
   return env
 end
 

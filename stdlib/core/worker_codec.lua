@@ -5,6 +5,7 @@ local marks = require "rille.core.marks"
 local task = require "rille.core.task"
 
 local getmetatable, type, tostring, rawget = getmetatable, type, tostring, rawget
+local raise_error = errors._raise
 
 local sandbox = package.loaded["rille.core.sandbox"]
 
@@ -59,7 +60,7 @@ local function describe(value)
 end
 
 local function raise(path, what, value)
-  errors._raise("CopyError", ("cannot copy %s: %s"):format(path, what or describe(value)),
+  raise_error("CopyError", ("cannot copy %s: %s"):format(path, what or describe(value)),
     { path = path })
 end
 
@@ -68,7 +69,7 @@ core.setup {
   group = getmetatable(errors._group {}), array = marks.ARRAY, object = marks.OBJECT,
   marks = marks.own, is_signed = is_signed, make_signed = make_signed,
   make_unsigned = make_unsigned, raise = raise, tostring = tostring,
-  loaded = M.package.loaded,
+  loaded = M.package.loaded, is_sandbox = sandbox ~= nil,
 }
 
 -- ---- modules ------------------------------------------------------------------------------------

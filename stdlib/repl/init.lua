@@ -11,6 +11,10 @@ local open_reader = require "rille.repl.reader"
 
 local M = {}
 
+-- Scripts that are not trusted have globals of their own.
+local sandbox = package.loaded["rille.core.sandbox"]
+local globals = sandbox and sandbox.globals or _G
+
 local PROMPT, CONTINUED = "> ", ">> "
 
 -- ---- running a line -----------------------------------------------------------------------------
@@ -20,9 +24,9 @@ local PROMPT, CONTINUED = "> ", ">> "
 local function compile(text)
   text = text:gsub("^%s*=", "")
   -- Without anything before it, a call would be a tail call, and gone from tracebacks.
-  local fn, problem = loadstring("return nil, " .. text, "=stdin")
+  local fn, problem = load("return nil, " .. text, "=stdin", "t")
   if fn then return fn end
-  local statements, err = loadstring(text, "=stdin")
+  local statements, err = load(text, "=stdin", "t")
   if statements then
     return function() return nil, statements() end
   end
@@ -112,7 +116,7 @@ end
 local function find_module(_, name)
   for _, module in ipairs(completion.MODULES) do
     if module == name then
-      local ok, found = pcall(require, "rille." .. name)
+      local ok, found = pcall(globals.require, "rille." .. name)
       return ok and found or nil
     end
   end
@@ -123,7 +127,7 @@ end
 function M.run()
   print(("Rille %s  Ctrl-D ends, Ctrl-C cancels. A line's locals end with it."):format(
     rille.version))
-  if getmetatable(_G) == nil then setmetatable(_G, { __index = find_module }) end
+  if getmetatable(globals) == nil then setmetatable(globals, { __index = find_module }) end
   local reader = open_reader()
   main.at_end(function()
     signals.guard(false)
