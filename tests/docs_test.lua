@@ -9,7 +9,8 @@ local RILLE = fs.realpath(os.getenv "RILLE" or "build/rille")
 local ROOT = path.normalize(path.join(path.dirname(arg[0]), ".."))
 
 local documents = fs.glob(path.join(ROOT, "*.md"))
-for _, pattern in ipairs { "docs/*.md", "examples/*.md", "examples/*/*.md" } do
+for _, pattern in ipairs { "docs/*.md", "docs/reference/*.md", "examples/*.md", "examples/*/*.md",
+  "scripts/*.md", "bench/*.md" } do
   for _, file in ipairs(fs.glob(path.join(ROOT, pattern))) do documents[#documents + 1] = file end
 end
 
@@ -51,6 +52,19 @@ local function compile(compiler, standard, language, text)
   assert(result.code == 0, result.stderr)
 end
 
+-- What stands behind `-->` has been printed, in that order. Two spaces are a tab, "..." is
+-- anything.
+local function check_output(text, output)
+  local at = 1
+  for said in text:gmatch "%-%->%s*([^\n]*)" do
+    for part in (said:gsub("  +", "\t") .. "..."):gmatch "(.-)%s*%.%.%." do
+      local first, last = output:find(part, at, true)
+      assert(first, ("'%s' is not printed, or not there, but:\n%s"):format(said, output))
+      at = last + 1
+    end
+  end
+end
+
 local RUNNERS = {}
 
 function RUNNERS.lua(block, name)
@@ -61,6 +75,7 @@ function RUNNERS.lua(block, name)
   async.finally(function()
     local result = process.run { RILLE, "-", input = block.text, cwd = folder, timeout = 20 }
     assert(result.code == 0, ("status %s\n%s"):format(tostring(result.code), result.stderr))
+    check_output(block.text, result.stdout)
   end, function() fs.remove(folder, { recursive = true }) end)
 end
 
@@ -77,13 +92,32 @@ for _, file in ipairs(documents) do
   end
 end
 
-test("the documents link to files that are there", function()
+-- The anchors of a document's headings, as GitHub makes them.
+local function anchors_of(file)
+  local anchors = {}
+  for heading in ("\n" .. test.read(file):gsub("```.-```", "")):gmatch "\n#+ ([^\n]+)" do
+    anchors[heading:lower():gsub("[^%w%s_-]", ""):gsub(" ", "-")] = true
+  end
+  return anchors
+end
+
+test("the documents link to files and headings that are there", function()
   for _, file in ipairs(documents) do
-    local text = test.read(file):gsub("```.-```", "")
-    for target in text:gmatch "%]%(([^)#:]+)[^):]*%)" do
-      local there = path.join(path.dirname(file), target)
+    local text = test.read(file):gsub("```.-```", ""):gsub("`[^`\n]*`", "")
+    for target, anchor in text:gmatch "%]%(([^)#:%s]*)#?([^):%s]*)%)" do
+      local there = target == "" and file or path.join(path.dirname(file), target)
       assert(fs.exists(there), ("%s links to %s"):format(file, target))
+      if anchor ~= "" then
+        assert(anchors_of(there)[anchor], ("%s links to %s#%s"):format(file, target, anchor))
+      end
     end
+  end
+end)
+
+test("the list of scripts names all of them", function()
+  local text = test.read(path.join(ROOT, "scripts/README.md"))
+  for _, name in ipairs(fs.list(path.join(ROOT, "scripts"))) do
+    if name:find "%.lua$" then assert(text:find("(" .. name .. ")", 1, true), name) end
   end
 end)
 
