@@ -55,6 +55,14 @@ std::unique_ptr<Transport> Connection::release(std::string* input) {
 }
 
 void Connection::cut() {
+  // What was sent arrives, whatever went wrong behind it.
+  if (begun_ && transport_ && !kept_.empty()) {
+    std::string out = std::exchange(kept_, {});
+    uv_buf_t buffer;
+    buffer.base = out.data();
+    buffer.len = out.size();
+    if (!sending_) transport_->try_write(&buffer, 1);
+  }
   if (state_ != kClosed && framing_ == ResponseHead::kToEnd) transport_->abort();
   close();
 }

@@ -146,14 +146,14 @@ bool Connection::start(const ResponseHead& given, int flags) {
     head.connection = "keep-alive";
   }
   if (!(flags & kNoDate)) head.date = server_->date_.text();
-  head_.clear();
-  append(&head_, head);
+  kept_.clear();
+  append(&kept_, head);
   return sends_body_;
 }
 
 bool Connection::take_back() {
   if (begun_ || state_ != kHandling) return false;
-  head_.clear();
+  kept_.clear();
   started_ = false;
   framing_ = ResponseHead::kLength;
   return true;
@@ -168,11 +168,23 @@ void Connection::put_out(std::string_view data) {
   if (sent < data.size()) transport_->write(std::string(data.substr(sent)), nullptr);
 }
 
+void Connection::put_out_kept() {
+  std::string out = std::exchange(kept_, {});
+  put_out(out);
+  if (state_ == kClosed || out.capacity() > 2 * kCopied) return;
+  out.clear();
+  kept_ = std::move(out);  // its memory
+}
+
 void Connection::flush() {
-  if (state_ != kHandling || !started_ || head_.empty()) return;
+  if (state_ != kHandling || !started_ || kept_.empty()) return;
   closing_ = closes_;
   begun_ = true;
-  put_out(std::exchange(head_, {}));
+  put_out_kept();
+}
+
+void Connection::flush_begun() {
+  if (begun_) flush();
 }
 
 int Connection::send(lua_State* L, std::string_view data) {
@@ -182,21 +194,16 @@ int Connection::send(lua_State* L, std::string_view data) {
     flush();
     return push_taken(L, state_ == kHandling);
   }
-  std::array<char, 20> size_line;
-  std::array<uv_buf_t, 4> buffers;
-  unsigned count = 0;
-  std::string head = std::exchange(head_, {});
   begun_ = true;
-  if (!head.empty()) {
-    closing_ = closes_;
-    buffers[count++] = buffer_of(head);
-  }
+  closing_ = closes_;
+  std::array<char, 20> size_line;
+  std::string_view before, behind;
   if (framing_ == ResponseHead::kChunked) {
     char* end = std::to_chars(size_line.data(), size_line.data() + 16, data.size(), 16).ptr;
     *end++ = '\r';
     *end++ = '\n';
-    buffers[count++] =
-        buffer_of({size_line.data(), static_cast<std::size_t>(end - size_line.data())});
+    before = {size_line.data(), static_cast<std::size_t>(end - size_line.data())};
+    behind = "\r\n";
   } else if (framing_ == ResponseHead::kLength) {
     if (data.size() > left_) {
       cut();
@@ -204,8 +211,18 @@ int Connection::send(lua_State* L, std::string_view data) {
     }
     left_ -= data.size();
   }
-  buffers[count++] = buffer_of(data);
-  if (framing_ == ResponseHead::kChunked) buffers[count++] = buffer_of("\r\n");
+  // While the peer is slow, whoever sends has to wait for it.
+  if (!sending_ && kept_.size() + data.size() <= kCopied && transport_->pending() == 0) {
+    kept_.append(before).append(data).append(behind);
+    server_->flush_later(this);
+    return push_taken(L, true);
+  }
+  std::string kept = std::exchange(kept_, {});
+  std::array<uv_buf_t, 4> buffers;
+  unsigned count = 0;
+  for (std::string_view part : {std::string_view(kept), before, data, behind}) {
+    if (!part.empty()) buffers[count++] = buffer_of(part);
+  }
   return write(L, buffers.data(), count);
 }
 
@@ -218,8 +235,8 @@ ssize_t Connection::send_file(const CachedFile& file, off_t at, std::size_t size
   uv_os_fd_t fd;
   if (!is_plain || !handle || uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd) != 0) return 0;
   deadline_ = 0;
-  if (!head_.empty()) {
-    std::string head = std::exchange(head_, {});
+  if (!kept_.empty()) {
+    std::string head = std::exchange(kept_, {});
     closing_ = closes_;
     begun_ = true;
     ssize_t n = ::send(fd, head.data(), head.size(), MSG_MORE | MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -246,11 +263,10 @@ bool Connection::finish(std::string_view trailers) {
   closing_ = closes_;
   ++answered_;
   body_point_.wake();
-  std::string out = std::exchange(head_, {});
   if (sends_body_ && framing_ == ResponseHead::kChunked) {
-    out.append("0\r\n").append(trailers).append("\r\n");
+    kept_.append("0\r\n").append(trailers).append("\r\n");
   }
-  if (!out.empty()) put_out(out);
+  if (!kept_.empty()) put_out_kept();
   return true;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "http_answering.h"
 
@@ -31,10 +32,13 @@ struct ServerBox {
 // ---- server -------------------------------------------------------------------------------------
 
 Server::Server(uv_loop_t* loop, const ServerOptions& options)
-    : options_(options), timer_(new uv_timer_t) {
+    : options_(options), timer_(new uv_timer_t), flusher_(new uv_prepare_t) {
   uv_timer_init(loop, timer_.get());
   timer_->data = this;
   uv_unref(reinterpret_cast<uv_handle_t*>(timer_.get()));
+  uv_prepare_init(loop, flusher_.get());
+  flusher_->data = this;
+  uv_unref(reinterpret_cast<uv_handle_t*>(flusher_.get()));
 }
 
 void Server::join(Connection* c) {
@@ -44,8 +48,29 @@ void Server::join(Connection* c) {
 }
 
 void Server::leave(Connection* c) {
+  if (c->flushes_) unsent_.erase(std::find(unsent_.begin(), unsent_.end(), c));
+  c->flushes_ = false;
   (c->prev_ ? c->prev_->next_ : first_) = c->next_;
   if (c->next_) c->next_->prev_ = c->prev_;
+}
+
+void Server::flush_later(Connection* c) {
+  if (std::exchange(c->flushes_, true)) return;
+  if (unsent_.empty()) {
+    uv_prepare_start(flusher_.get(),
+                     [](uv_prepare_t* p) { static_cast<Server*>(p->data)->flush_all(); });
+  }
+  unsent_.push_back(c);
+}
+
+void Server::flush_all() {
+  while (!unsent_.empty()) {
+    Connection* c = unsent_.back();
+    unsent_.pop_back();
+    c->flushes_ = false;
+    c->flush_begun();
+  }
+  uv_prepare_stop(flusher_.get());
 }
 
 // One timer serves all connections. A deadline that moves away, which is what they nearly always

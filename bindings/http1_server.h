@@ -10,6 +10,7 @@
 #include <lua.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cached_file.h"
 #include "http1_head.h"
@@ -54,10 +55,14 @@ class Server {
   void leave(Connection* c);
   void watch(std::uint64_t deadline);
   void tick();
+  void flush_later(Connection* c);
+  void flush_all();
 
   ServerOptions options_;
   Handle<uv_timer_t> timer_;
-  Connection* first_ = nullptr;  // all that are open
+  Handle<uv_prepare_t> flusher_;
+  std::vector<Connection*> unsent_;  // that have something to send before the loop waits
+  Connection* first_ = nullptr;      // all that are open
   std::uint64_t due_ = UINT64_MAX;
   std::uint64_t last_tick_ = 0;
   DateField date_;
@@ -98,7 +103,8 @@ class Connection final : Transport::Sink {
 
   // The same in parts. `start` takes the head, with a length of the body or without; it goes out
   // with the first bytes of the body or by `flush`, and until then `take_back` undoes it (false if
-  // it is too late). True if the response has a body.
+  // it is too late). True if the response has a body. Small parts that are sent one after the other
+  // go out together, before the loop waits.
   bool start(const ResponseHead& head, int flags);
   bool take_back();
   void flush();
@@ -173,6 +179,8 @@ class Connection final : Transport::Sink {
   int write(lua_State* L, const uv_buf_t* buffers, unsigned count);
   int wait_for_write(lua_State* L, std::string rest);
   void put_out(std::string_view data);
+  void put_out_kept();
+  void flush_begun();
   std::uint64_t now() const { return uv_now(server_->timer_->loop); }
 
   static int push_request(lua_State* L, void* self);
@@ -184,7 +192,7 @@ class Connection final : Transport::Sink {
   std::string input_;       // came before its time
   std::size_t parsed_ = 0;  // of it
   std::string peer_;
-  std::string head_;  // of a response that has been started and not been sent
+  std::string kept_;  // of a response that has been started: its head, small parts of its body
   WaitPoint request_point_;
   WaitPoint body_point_;  // mostly the same task's, but a handler may share its request
   WaitPoint end_point_;
@@ -218,6 +226,7 @@ class Connection final : Transport::Sink {
   bool begun_ = false;       // something of it has gone out
   bool sends_body_ = false;  // of a response that has been started
   bool closes_ = false;      // the connection ends with it
+  bool flushes_ = false;     // the server knows that there is something in kept_
 };
 
 // server(options) -> what connections are made with. Every option is there, 0 for no limit.

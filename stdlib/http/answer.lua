@@ -4,7 +4,7 @@ local errors = require "rille.errors"
 local fields = require "rille.http.fields"
 local response = require "rille.http.response"
 
-local type, rawget, tostring, tonumber = type, rawget, tostring, tonumber
+local type, rawget, tostring, tonumber, next = type, rawget, tostring, tonumber, next
 local format, concat = string.format, table.concat
 local is_response, new_response = response.is_response, response.new
 
@@ -38,6 +38,7 @@ end
 --- Header fields as they were given, as lines. Returns the lines, the flags, the Content-Type (nil
 -- if none is given, false if there shall be none) and the length that is announced.
 local function lines_of(headers)
+  if type(headers) == "table" and next(headers) == nil then return "", 0 end
   local lines, flags, content_type, length = {}, 0, nil, nil
   local no_date
   fields.each_header(headers, function(name, value, lower)

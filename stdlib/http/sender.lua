@@ -10,7 +10,8 @@ local xpcall = require("rille.core.protect").xpcall
 local shielded = require("rille.async.cleanup").shielded
 local is_callable = require("rille.core.check").is_callable
 local keep_trace, rethrow = task.keep_trace, task.rethrow
-local type, tostring, pairs, setmetatable, rawget = type, tostring, pairs, setmetatable, rawget
+local type, tostring, pairs, next, setmetatable, rawget = type, tostring, pairs, next, setmetatable,
+  rawget
 local format, gsub, find = string.format, string.gsub, string.find
 
 local M = {
@@ -107,14 +108,20 @@ local function part_of(part)
   error("a part of a stream cannot be of type " .. type(part), 0)
 end
 
+-- Called when the stream waits for the first time. What came at once goes out together with the
+-- head; else that goes before. Until then nobody needs to watch the peer.
+local function look_after(job)
+  job.conn:flush()
+  job.guard = M.guard(job.conn, job.scope, job.strict)
+  if job.pings then job.pinger = async.spawn(job.pings, job) end
+end
+
 -- Sends parts until there are no more, or nobody takes them. Gives true at the end.
 local function pump(scope, job)
   local conn, next_part, convert, left = job.conn, job.next_part, job.convert, job.length
   local encoder = job.encoder
-  local guard = M.guard(conn, scope, job.strict)
-  job.guard = guard
-  -- What comes at once goes out together with the head; else that goes before.
-  async.call_soon(conn.flush, conn)
+  job.scope = scope
+  job.starter = async.call_soon(look_after, job)
   while true do
     local part = next_part()
     if part == nil then
@@ -132,7 +139,8 @@ local function pump(scope, job)
     if encoder then part = encoder:flush(part) end
     job.bytes = job.bytes + #part
     if not conn:send(part) then return false end
-    guard.sent = guard.sent + 1
+    local guard = job.guard
+    if guard then guard.sent = guard.sent + 1 end
   end
 end
 
@@ -149,6 +157,7 @@ end
 
 local function run_pump(job)
   local ok, in_time, whole = xpcall(async.move_on_after, keep_trace, nil, pump, job)
+  if job.starter then job.starter:cancel() end
   if job.guard then job.guard:cancel() end
   if job.pinger then job.pinger:cancel() end
   if not ok then rethrow(in_time) end
@@ -192,6 +201,12 @@ end
 -- Source: WHATWG HTML, "Server-sent events".
 function M.event(event)
   local t = type(event)
+  local text = event
+  if t == "table" and next(event) == "data" and next(event, "data") == nil then
+    text = event.data
+  end
+  -- Most are a single line.
+  if type(text) == "string" and not find(text, "[\r\n]") then return "data: " .. text .. "\n\n" end
   if t == "string" or t == "number" then event = { data = event } end
   if type(event) ~= "table" then error("an event cannot be of type " .. t, 0) end
   for key in pairs(event) do
@@ -240,7 +255,7 @@ end
 
 local function send_events(job, r, status)
   job.strict, job.convert = true, M.event
-  job.pinger = job.has_body and async.spawn(ping, job)
+  job.pings = ping
   return send_stream(job, r, status)
 end
 
@@ -269,7 +284,7 @@ function M.send(conn, req, r, status, kind, value, content_type, lines, flags, l
     end
   elseif kind == "sse" then
     job.next_part, objects = event_source(value)
-    if not lines:lower():find("cache-control:", 1, true) then
+    if lines == "" or not lines:lower():find("cache-control:", 1, true) then
       lines = lines .. "Cache-Control: no-cache\r\n"
     end
   else

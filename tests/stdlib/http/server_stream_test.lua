@@ -457,6 +457,64 @@ test("what a streamed answer leaves of a body is drained up to a bound", functio
   test.eq(select(2, post("/whole", 65540)):find "Connection: close", nil)
 end)
 
+test("a stream that never waits needs no task that watches its client", function()
+  local seen = {}
+  local function watchers()
+    local n = 0
+    for _, task in ipairs(async.all_tasks()) do
+      if task:name():find "^watch over" then n = n + 1 end
+    end
+    return n
+  end
+  local port = start(function(req)
+    local i = 0
+    return http.response { [req.path:sub(2)] = function()
+      i = i + 1
+      if i == 3 then test.turns(2) end
+      seen[#seen + 1] = watchers()
+      if i < 5 then return "part" end
+    end }
+  end)
+  for _, kind in ipairs { "stream", "sse" } do
+    seen = {}
+    local body = ("4\r\npart\r\n"):rep(4)
+    if kind == "sse" then body = ("c\r\ndata: part\n\n\r\n"):rep(4) end
+    local peer = raw.connect(port):send(("GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"):format(kind))
+    peer:read_until "\r\n\r\n"
+    test.eq(peer:read_until "\r\n0\r\n\r\n", body .. "0\r\n\r\n")
+    test.eq(seen, { 0, 0, 1, 1, 1 })
+    test.turns()
+    test.eq(watchers(), 0)
+  end
+end)
+
+test("small parts and large ones come in their order", function()
+  local sizes = { 1, 16384, 5, 100000, 16383, 1, 0, 2, 40000 }
+  local port = start(function(req)
+    local i = 0
+    return http.response { stream = function()
+      i = i + 1
+      if req.path == "/slowly" then async.sleep(0) end
+      return sizes[i] and (tostring(i)):rep(sizes[i])
+    end }
+  end)
+  local want = {}
+  for i, size in ipairs(sizes) do
+    if size > 0 then
+      want[#want + 1] = ("%x\r\n%s\r\n"):format(size, tostring(i):rep(size))
+    end
+  end
+  want = table.concat(want) .. "0\r\n\r\n"
+  for _, path in ipairs { "/", "/slowly" } do
+    local peer = raw.connect(port)
+    for _ = 1, 2 do
+      peer:send(("GET %s HTTP/1.1\r\nHost: a\r\n\r\n"):format(path))
+      peer:read_until "\r\n\r\n"
+      assert(peer:read_until "\r\n0\r\n\r\n" == want)
+    end
+  end
+end)
+
 test("a stream that does not have the length that was announced is cut", function()
   local port = start(function(req)
     return http.response { stream = parts_of("abc", "def"),
