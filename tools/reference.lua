@@ -176,23 +176,28 @@ local function describe(name, field)
   return ("%s: %s%s"):format(name, type_of(field.kind), text ~= "" and ", " .. text or "")
 end
 
--- Where a page has written a table of options out.
-local written = {}
+-- Where a page has written a table of options out, and what is there besides.
+local written, but_for = {}, {}
 
--- Adds the lines for the fields of a record.
-local function write_record(list, record, title)
+-- Adds the lines for the fields of a record: of options, or of what is returned.
+local function write_record(list, record, title, is_result)
   local parent = records[record.doc.parent]
   if parent then
     if written[parent] then
       list[#list + 1] = ("  - those of `%s`"):format(written[parent])
     else
-      write_record(list, parent, title)
+      write_record(list, parent, title, is_result)
+      local own = {}
+      for i, field in ipairs(record.doc.fields) do own[i] = "`" .. field.name .. "`" end
+      but_for[parent] = " but for " .. table.concat(own, ", ")
     end
   end
   written[record] = title
   for _, f in ipairs(record.doc.fields) do
     local name = f.name == "[integer]" and "`[1]`, `[2]` …" or "`" .. f.name .. "`"
-    list[#list + 1] = "  - " .. describe(name .. (f.optional and "" or ", needed"), f)
+    local note = f.optional and is_result and ", or nil"
+      or (f.optional or is_result) and "" or ", needed"
+    list[#list + 1] = "  - " .. describe(name .. note, f)
   end
 end
 
@@ -208,9 +213,11 @@ local function write_entry(out, title, doc, level, first_title)
       return
     end
     local text = join(entry)
-    list[#list + 1] = ("- %s: `table`%s%s"):format(name, text ~= "" and ", " .. text or "",
-      written[record] and (", as of `%s`"):format(written[record]) or "")
-    if not written[record] then write_record(list, record, first_title or title) end
+    local is_result = name == "returns"
+    list[#list + 1] = ("- %s%s `table`%s%s%s"):format(name, is_result and "" or ":",
+      is_result and entry.kind:find "%?$" and " or nil" or "", text ~= "" and ", " .. text or "",
+      written[record] and (", as of `%s`%s"):format(written[record], but_for[record] or "") or "")
+    if not written[record] then write_record(list, record, first_title or title, is_result) end
   end
   for _, p in ipairs(doc.params) do
     write(("`%s`%s"):format(p.name, p.optional and ", optional" or ""), p)
@@ -241,8 +248,10 @@ end
 local function write_fields(out, before, fields)
   local list = {}
   for _, f in ipairs(fields) do
-    list[#list + 1] = "- " .. describe(("`%s%s`%s"):format(before, f.name,
-      f.optional and ", optional" or ""), f)
+    if not f.name:find "^%[" then -- that is a type of keys
+      list[#list + 1] = "- " .. describe(("`%s%s`%s"):format(before, f.name,
+        f.optional and ", optional" or ""), f)
+    end
   end
   if #list > 0 then out[#out + 1] = table.concat(list, "\n") .. "\n" end
 end
@@ -337,7 +346,7 @@ local function render(page)
   local about = join(header.about):gsub("^rille%.%w+: ", "")
   out[#out + 1] = about:sub(1, 1):upper() .. about:sub(2) .. "\n"
   page.classes, page.functions = collect_classes(page_files), {}
-  page_name, written = name, {}
+  page_name, written, but_for = name, {}, {}
 
   -- What has no place of its own in the source is a field of the class named as the module.
   local own = {}

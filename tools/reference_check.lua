@@ -56,6 +56,7 @@ local function objects()
   made.Session = own(http.Session { base_url = "http://127.0.0.1:" .. made.Server.port })
   made.CookieJar = made.Session.cookies
   made.ClientResponse = made.Session:post("/", { multipart = { a = "1" } })
+  made.Fields = made.ClientResponse.headers
   made.WebSocket = own(websocket.connect(("ws://127.0.0.1:%d/ws"):format(made.Server.port)))
   return made, function()
     for i = #closers, 1, -1 do closers[i]() end

@@ -132,11 +132,17 @@ function async.set_debug(on)
   require("rille.core.debug_mode").set(on)
 end
 
---- What the runtime has in hand. `abandoned` operations still run, although their tasks have given
--- them up. There is a pool of threads each for files, for names (the system's resolver) and for the
--- blocking work of modules; `pool_size` is how many threads each may have, as RILLE_POOL_SIZE says
--- (else the number of processors, but at least 4), `pool_queued` how many operations wait for one.
----@return table  { tasks =, timers =, handles =, pool_size =, pool_queued =, abandoned = }
+---@class rille.Stats
+---@field tasks integer  that are not done
+---@field timers integer
+---@field handles integer  of libuv: sockets, processes and the like
+---@field pool_size integer  threads of each pool: RILLE_POOL_SIZE, else the processors, at least 4
+---@field pool_queued integer  operations that wait for a thread
+---@field abandoned integer  operations that still run, although their tasks have given them up
+
+--- What the runtime has in hand. There is a pool of threads each for files, for names (the system's
+-- resolver) and for the blocking work of modules.
+---@return rille.Stats
 function async.stats()
   local tasks, timers, handles, abandoned, pool_size, pool_queued = core.stats()
   return {

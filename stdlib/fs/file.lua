@@ -325,9 +325,9 @@ function File:truncate(size)
   return self
 end
 
---- What the system knows of the file, see fs.stat.
+--- What the system knows of the file.
 ---@async
----@return table
+---@return rille.fs.Stat
 -- Errors: OSError; InvalidStateError if it is closed; Cancelled.
 function File:stat()
   check_self(self, "stat")

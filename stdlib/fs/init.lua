@@ -90,12 +90,27 @@ fs.open = file.open
 
 -- ---- what is there ------------------------------------------------------------------------------
 
+---@class rille.fs.Stat
+---@field type "file"|"directory"|"link"|"fifo"|"socket"|"char"|"block"
+---@field size integer  bytes
+---@field mode integer  permission bits
+---@field uid integer  the owner
+---@field gid integer  the group
+---@field ino integer
+---@field dev integer
+---@field rdev integer
+---@field nlink integer  how many names it has
+---@field blocks integer  of 512 bytes
+---@field blksize integer
+---@field atime number  seconds since 1970, with fractions: last read
+---@field mtime number  last written
+---@field ctime number  last changed in any way
+---@field birthtime number  made
+
 --- What the system knows of a file; links are followed.
 ---@async
 ---@param path string
----@return table  `type` ("file", "directory", "link", "fifo", "socket", "char", "block"), `size`,
--- `mode` (permission bits), `uid`, `gid`, `ino`, `dev`, `rdev`, `nlink`, `blocks`, `blksize`; and
--- `atime`, `mtime`, `ctime`, `birthtime` in seconds
+---@return rille.fs.Stat
 -- Errors: OSError; Cancelled.
 function fs.stat(path)
   path = path_argument(path, 1, "stat")
@@ -104,10 +119,10 @@ function fs.stat(path)
   return stat
 end
 
---- The same for a link itself.
+--- What the system knows of a file; of a link itself, if it is one.
 ---@async
 ---@param path string
----@return table
+---@return rille.fs.Stat
 -- Errors: OSError; Cancelled.
 function fs.lstat(path)
   path = path_argument(path, 1, "lstat")

@@ -19,10 +19,10 @@ local find, sub = string.find, string.sub
 ---@field status integer
 ---@field reason string  what the server calls the status
 ---@field ok boolean  whether the status is below 400
----@field headers table  names in any case; `get_all`, `iter`
+---@field headers Fields
 ---@field url string  of the request that it answers, without credentials
 ---@field version string  "2.0", "1.1" or "1.0"
----@field trailers table  fields that came behind the body, once that has been read; as `headers`
+---@field trailers Fields  those that came behind the body, once that has been read
 ---@field history ClientResponse[]  the redirects on the way, the first one first
 ---@field cookies table<string, string>  those that it sets
 ---@field request table  `method`, `url`

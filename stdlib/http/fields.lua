@@ -60,6 +60,15 @@ local function first_values(list)
   return map
 end
 
+--- Names with values that were received, and cannot be changed. `fields.name` or `fields["Name"]`
+-- is the value, or nil. Names of headers count in any case; lines of one name are joined by ", "
+-- (Cookie by "; "; of Set-Cookie it is the first). Names of parameters are case-sensitive, and of
+-- several values it is the first.
+---@class Fields
+---@field [string] string?
+---@field get_all fun(self: Fields, name: string): string[]  All values of a name, in their order.
+---@field iter fun(self: Fields): fun(): string?, string?  Iterates over names and values.
+
 local function class(name, make_map, normal)
   local methods = {}
 

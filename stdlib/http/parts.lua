@@ -123,7 +123,7 @@ end
 ---@class Part
 ---@field name string?
 ---@field filename string?  as the client named it: not a path to be trusted
----@field headers table  names in any case; `get_all`, `iter`
+---@field headers Fields
 ---@field content_type string
 local Part = { __name = "Part" }
 Part.__index = Part

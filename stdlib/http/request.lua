@@ -18,10 +18,10 @@ local CONNECTION, HEAD, SETTINGS, ANSWERED = 1, 2, 3, 4
 ---@field method string
 ---@field path string  decoded, without the query
 ---@field target string  as it was sent
----@field query table  `query.name` is the first value; `get_all`, `iter`
+---@field query Fields  its parameters
 ---@field params table  what the parts of the route stand for
----@field headers table  names in any case; `get_all`, `iter`
----@field trailers table  the same, once the body has been read
+---@field headers Fields
+---@field trailers Fields  those behind the body, once it has been read
 ---@field cookies table<string, string>
 ---@field remote string?  IP address of the client; nil behind a Unix socket
 ---@field peer Address  the other end of the connection
@@ -217,8 +217,9 @@ local function parts_of(self)
   return fields.parameters(list)
 end
 
---- The parameters of a form that was posted: the same kind of object as `query`.
+--- The parameters of a form that was posted.
 ---@async
+---@return Fields
 -- Errors: HTTPError (415) if it is no form; those of body().
 function Request:form()
   local form = rawget(self, "_form")

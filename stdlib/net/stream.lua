@@ -161,10 +161,17 @@ function Stream:start_tls(options)
   return tls.start_tls(self, options, accepted, peer and peer.host, peer and peer.port)
 end
 
+---@class rille.net.TlsInfo
+---@field version string  "TLSv1.3"
+---@field cipher string
+---@field alpn? string  the protocol that both have agreed on
+---@field server_name? string  the name that was asked for
+---@field resumed boolean  whether an earlier session was taken up
+---@field peer? table  `{ subject =, issuer =, names =, not_after = }` of its certificate
+
 --- What the encryption is like; nil if there is none.
 ---@async
----@return table?  { version =, cipher =, alpn =, server_name =, resumed =, peer = { subject =,
--- issuer =, names =, not_after = } }
+---@return rille.net.TlsInfo?
 function Stream:tls()
   check_open(self, "tls")
   local tls = package.loaded["rille.tls.stream"]

@@ -73,6 +73,10 @@ local function fail_check(job, result)
   errors._raise("ProcessError", ("the command '%s' %s"):format(job.command, how), result)
 end
 
+---@class rille.process.Result: rille.process.Status
+---@field stdout string
+---@field stderr string
+
 ---@class rille.process.RunOptions: rille.process.SpawnOptions
 ---@field input? string  what it reads from stdin; nothing by default
 ---@field timeout? number  seconds; no limit by default
@@ -82,7 +86,7 @@ end
 -- own, which is killed, and waited for, if the time is over or the task is cancelled.
 ---@async
 ---@param spec rille.process.RunOptions
----@return table  `code` or `signal`, `ok`, `stdout`, `stderr`
+---@return rille.process.Result
 -- Errors: those of `spawn`; TimeoutError with `stdout` and `stderr` so far, and `cmd`; ProcessError
 -- with `code`, `signal`, `stdout`, `stderr`, `cmd`; OSError with EFBIG if it puts out 2 GiB or
 -- more; Cancelled.
