@@ -2,21 +2,10 @@ local async, fs, test = require "rille.async", require "rille.fs", require "supp
 local errors = require "rille.errors"
 local files = require "support.files"
 local shell, a_moment, descriptors = files.shell, files.a_moment, files.descriptors
-
-local function fifo()
-  local path = test.tmpdir() .. "/fifo"
-  shell("mkfifo '" .. path .. "'")
-  return path
-end
-
-local function file_with(text)
-  return test.write(test.tmpdir() .. "/file", text)
-end
+local fifo, file_with, is_root = files.fifo, files.file_with, files.is_root
 
 -- As another user: the permissions of files mean nothing to root.
 local UNPRIVILEGED = "setpriv --reuid=65534 --regid=65534 --clear-groups"
-
-local function is_root() return fs.stat("/proc/self").uid == 0 end
 
 -- Whole files -------------------------------------------------------------------------------------
 

@@ -5,6 +5,16 @@ local files = {}
 
 function files.shell(command) assert(os.execute(command) == 0, command) end
 
+--- Makes a FIFO and gives its path.
+function files.fifo()
+  local path = test.tmpdir() .. "/fifo"
+  files.shell("mkfifo '" .. path .. "'")
+  return path
+end
+
+--- Makes a file and gives its path.
+function files.file_with(text) return test.write(test.tmpdir() .. "/file", text) end
+
 --- Lets operations on the pool, and the loop, get on.
 function files.a_moment() async.sleep(0.02) end
 

@@ -181,6 +181,18 @@ function test.log()
   })
 end
 
+--- Sleeps until somebody ends it.
+function test.sleep_for_ever() async.sleep(1000) end
+
+--- Spawns fn(...), lets it come to its wait, cancels it, and gives the task when it has ended.
+function test.cancelled(fn, ...)
+  local task = async.spawn(fn, ...)
+  test.turns(2)
+  task:cancel()
+  async.wait { task }
+  return task
+end
+
 --- Lets every ready task run `n` times.
 function test.turns(n)
   for _ = 1, n or 5 do async.sleep(0) end

@@ -1,6 +1,6 @@
 local async, errors, test = require "rille.async", require "rille.errors", require "support.test"
 
-local function sleep_for_ever() async.sleep(1000) end
+local sleep_for_ever = test.sleep_for_ever
 
 test("context makes a resource from a function that yields once", function()
   local log = test.log()

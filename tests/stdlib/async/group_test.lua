@@ -1,6 +1,6 @@
 local async, errors, test = require "rille.async", require "rille.errors", require "support.test"
 
-local function sleep_for_ever() async.sleep(1000) end
+local sleep_for_ever = test.sleep_for_ever
 
 -- A child that waits for its cancellation and says when its clean-up is through.
 local function cleaner(log, name)

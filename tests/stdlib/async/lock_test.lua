@@ -1,6 +1,6 @@
 local async, test = require "rille.async", require "support.test"
 
-local function sleep_for_ever() async.sleep(1000) end
+local sleep_for_ever = test.sleep_for_ever
 
 test("a free lock is taken without giving the turn away", function()
   local lock, log = async.Lock(), test.log()

@@ -1,6 +1,6 @@
 local async, test = require "rille.async", require "support.test"
 
-local function sleep_for_ever() async.sleep(1000) end
+local sleep_for_ever = test.sleep_for_ever
 
 test("run gives the results of its function, nils among them, and hands on arguments", function()
   test.eq(select("#", async.run(function(...) return async.sleep(0, ...) end, 1, nil, nil)), 3)

@@ -1,6 +1,6 @@
 local async, test = require "rille.async", require "support.test"
 
-local function sleep_for_ever() async.sleep(1000) end
+local sleep_for_ever = test.sleep_for_ever
 
 -- What both kinds have in common.
 for _, name in ipairs { "Semaphore", "BoundedSemaphore" } do

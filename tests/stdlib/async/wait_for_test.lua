@@ -1,6 +1,6 @@
 local async, errors, test = require "rille.async", require "rille.errors", require "support.test"
 
-local function sleep_for_ever() async.sleep(1000) end
+local sleep_for_ever = test.sleep_for_ever
 
 test("wait_for gives all results of its function, nils among them", function()
   test.eq(select("#", async.wait_for(function() return 1, nil, nil end, 1000)), 3)

@@ -18,13 +18,7 @@ local function post(port, body, more, changes)
   return frames.connect(port):post(1, changes, more):data(1, body, 1):answer(1)
 end
 
-local function reported()
-  local list = {}
-  for i, report in ipairs(test.reports()) do
-    list[i] = report.message .. ": " .. tostring(report.error)
-  end
-  return list
-end
+local reported = raw.reported
 
 test("a request is what it is in HTTP/1", function()
   local seen

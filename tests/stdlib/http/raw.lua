@@ -103,6 +103,25 @@ function raw.start(options)
   return "http://127.0.0.1:" .. server.port, server
 end
 
+--- The same with a handler; gives the port.
+function raw.handle(handler, options)
+  options = options or {}
+  options.handler = handler
+  return select(2, raw.start(options)).port
+end
+
+--- Head and body of all that the server sends, without its Date field.
+function raw.whole(peer) return undated(peer:read_all()):match "^(.-\r\n\r\n)(.*)$" end
+
+--- The reports of errors in handlers since the last call, as texts.
+function raw.reported()
+  local list = {}
+  for i, report in ipairs(test.reports()) do
+    list[i] = report.message .. ": " .. tostring(report.error)
+  end
+  return list
+end
+
 --- Runs a shell command while this program goes on, and waits for its end.
 ---@return string output, integer status
 function raw.run(command)

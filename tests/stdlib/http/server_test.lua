@@ -10,14 +10,7 @@ local function start(handler, options)
   return raw.start(options)
 end
 
--- The reports of errors in handlers since the last call.
-local function reported()
-  local list = {}
-  for i, report in ipairs(test.reports()) do
-    list[i] = report.message .. ": " .. tostring(report.error)
-  end
-  return list
-end
+local reported = raw.reported
 
 test("a string is a body, a number a status", function()
   local base = start(function(req) return req.path == "/number" and 404 or "text" end)
