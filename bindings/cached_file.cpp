@@ -20,7 +20,8 @@ namespace rille {
 
 namespace {
 
-constexpr std::size_t kPiece = 262144;  // is looked at whether it is there, and sent
+constexpr std::size_t kLook = 262144;    // of so many bytes one is looked at whether it is there
+constexpr std::size_t kPiece = 1048576;  // is sent by one call
 
 ssize_t read_now(int fd, char* to, std::size_t size, off_t at) {
   iovec part = {to, size};
@@ -51,17 +52,24 @@ bool CachedFile::read(off_t at, std::size_t size, std::string* data) const {
   return true;
 }
 
+bool CachedFile::is_there(off_t at, std::size_t size) const {
+  char byte;
+  for (std::size_t i = 0; i < size; i += kLook) {
+    if (read_now(descriptor(), &byte, 1, at + static_cast<off_t>(i)) != 1) return false;
+  }
+  return read_now(descriptor(), &byte, 1, at + static_cast<off_t>(size) - 1) == 1;
+}
+
 ssize_t CachedFile::send(int socket, off_t at, std::size_t size) const {
   std::size_t done = 0;
   while (done < size) {
     std::size_t piece = std::min(size - done, kPiece);
-    // A page that is not there would hold the loop up.
-    char byte;
     off_t first = at + static_cast<off_t>(done);
-    off_t last = first + static_cast<off_t>(piece) - 1;
-    bool is_there =
-        read_now(descriptor(), &byte, 1, first) == 1 && read_now(descriptor(), &byte, 1, last) == 1;
-    if (!is_there) break;
+    // A page that is not there would hold the loop up.
+    if (!is_there(first, piece)) {
+      piece = std::min(piece, kLook);
+      if (!is_there(first, piece)) break;
+    }
     ssize_t n = ::sendfile(socket, descriptor(), &first, piece);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno != EAGAIN) return -errno;

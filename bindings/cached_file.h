@@ -26,6 +26,8 @@ class CachedFile {
   ssize_t send(int socket, off_t at, std::size_t size) const;
 
  private:
+  bool is_there(off_t at, std::size_t size) const;
+
   Socket descriptor_;
 };
 
