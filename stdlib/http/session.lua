@@ -112,6 +112,8 @@ function Session:_request(method, text, options, name, position)
   local authorization = read_auth(options.auth, name) or self._authorization
   if url.user then
     authorization = read_auth({ user = url.user, password = url.password }, name)
+  elseif options.auth == false then
+    authorization = nil
   elseif not authorization and url.origin == self._base_origin then
     authorization = self._base_authorization
   end
@@ -156,10 +158,10 @@ local METHODS = {}
 ---@field multipart? table  in place of `body`: a map, or a list of parts, see below
 ---@field timeout? number|table|false  seconds in all, or `{ connect =, total =, read = }`
 ---@field redirects? integer|false  followed at most; 10 by default
----@field auth? table  `{ user =, password = }` or `{ bearer = }`
+---@field auth? table|false  `{ user =, password = }` or `{ bearer = }`; false: not the session's
 ---@field tls? rille.tls.Options|TLSContext
 ---@field proxy? string|false  a URL, or "env" for that of the environment
----@field no_proxy? string|string[]  hosts that are asked without it
+---@field no_proxy? string|string[]|false  hosts that are asked without it
 ---@field stream? boolean  returns after the head; read by chunks(), lines() or events()
 ---@field max_body? integer|false  bytes that are collected at most, decoded; 64 MiB by default
 
@@ -220,7 +222,7 @@ local M = { methods = METHODS }
 ---@field limit_per_host? integer|false  the same for each server; no limit by default
 ---@field cookies? boolean|table  false: none are kept; a map fills the jar
 ---@field proxy? string|false  a URL, or "env" for that of the environment
----@field no_proxy? string|string[]  hosts that are asked without it
+---@field no_proxy? string|string[]|false  hosts that are asked without it
 ---@field auth? table  `{ user =, password = }` or `{ bearer = }`
 ---@field http2? boolean|"prior"  true: if a server of https chooses it; "prior": without asking
 ---@field idle_timeout? number|false  seconds that an unused connection is kept; 60 by default

@@ -70,4 +70,7 @@ test("credentials in base_url are for its server", function()
   test.eq(s:get(base .. "/x"):text(), "Basic dTpw")
   test.eq(s:get(other .. "/x"):text(), "none")
   test.eq(s:get("x", { auth = { bearer = "t" } }):text(), "Bearer t")
+  test.eq(s:get("x", { auth = false }):text(), "none")
+  s = session { auth = { bearer = "own" } }
+  test.eq({ s:get(base):text(), s:get(base, { auth = false }):text() }, { "Bearer own", "none" })
 end)
