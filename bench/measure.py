@@ -190,6 +190,8 @@ def load(work, row, connections, port, env, seconds):
         script = f"{HERE}/load/{work.program}.lua"
         command = (f"wrk -t1 -c{connections} -d{seconds:g}s --latency --timeout 10s "
                    + (f"-s {script} " if os.path.exists(script) else "") + f"http://127.0.0.1:{port}{path}")
+    elif work.program == "http2_server":
+        command = f"h2load -t1 -c{connections} -m10 -D{seconds:g} http://127.0.0.1:{port}/"
     elif work.program.startswith("tls_"):
         command = f"{BUILD}/tlsload {work.program} {port} {seconds:g}"
     else:
@@ -199,6 +201,11 @@ def load(work, row, connections, port, env, seconds):
     if work.program.startswith("tls_"):
         total, _, rate = reported(out)
         return {"rate": rate}, total
+    if work.program == "http2_server":
+        total, failed = map(int, re.search(r"(\d+) succeeded, (\d+) failed", out).groups())
+        if failed:
+            raise Failure(f"{failed} requests failed")
+        return {"rate": total / seconds}, total
     if not is_http:
         total, _, rate = reported(out)
         latency = [float(re.search(p + r"_us=(\S+)", out)[1]) for p in ("p50", "p99")]

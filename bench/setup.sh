@@ -8,7 +8,7 @@ build=$here/build
 # --no-remove: libnginx-mod-http-lua depends on a LuaJIT that conflicts with libluajit-5.1-dev, which
 # Rille is built with. So that module and its LuaJIT are only unpacked below, never installed.
 apt-get install -y --no-remove --no-install-recommends \
-  gcc pkg-config python3 time util-linux curl wrk \
+  gcc pkg-config python3 time util-linux curl wrk nghttp2-client nghttp2-server \
   libssl-dev openssl libuv1-dev libhttp-parser-dev libluajit-5.1-dev luajit lua5.1 lua5.3 \
   python3-uvloop python3-aiohttp python3-websockets \
   golang-go golang-github-gorilla-websocket-dev \

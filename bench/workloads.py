@@ -65,6 +65,8 @@ WORKLOADS = {
     "spawn": self_measured(1000, "µs/process", "c-libuv [posix_spawn]", [Ahead()], per=1e6),
     "http_server": Workload("server", 64, "CPU µs/request", "c-libuv", [AtMost(1.25, "c-libuv")], per=1e6),
     "http_server_c1000": Workload("server", 1000, "CPU µs/request", "c-libuv", [], "http_server", per=1e6),
+    # Ten requests at once on each of 16 connections.
+    "http2_server": Workload("server", 16, "CPU µs/request", "nghttp2 [nghttpd]", [Ahead("node")], per=1e6),
     # A small document is decoded, another one encoded.
     "http_json": Workload("server", 64, "CPU µs/request", "", [Ahead()], per=1e6),
     "http_upload": Workload("server", 64, "CPU µs/64 KiB", "c-libuv", [Ahead()], per=1e6),

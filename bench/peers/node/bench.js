@@ -90,6 +90,7 @@ const runs = {
 };
 const servers = {
   http_server(port) { const s = require('http').createServer((q, r) => { r.setHeader('Content-Type', 'text/plain'); r.end('Hello, World!'); }); s.listen(port, '127.0.0.1', 1024); },
+  http2_server(port) { require('http2').createServer((q, r) => { r.setHeader('Content-Type', 'text/plain'); r.end('Hello, World!'); }).listen(port, '127.0.0.1', 1024); },
   http_json(port) {
     require('http').createServer((q, r) => {
       let text = '';
