@@ -231,12 +231,12 @@ test("bodies stream both ways, with a handler that answers while it reads", func
   test.eq(size, 5000000)
 
   -- Question and answer over one request.
-  local questions, closed = async.Queue(), false
+  local questions, closed = async.Queue(), async.Event()
   local source = {
     chunks = function()
       return function() return questions:get() end
     end,
-    close = function() closed = true end,
+    close = function() closed:set() end,
   }
   questions:put "one"
   local response = s:post(url, { body = source, stream = true })
@@ -245,9 +245,7 @@ test("bodies stream both ways, with a handler that answers while it reads", func
   questions:put "two"
   test.eq(answers(), "two")
   response:close()
-  async.sleep(0)
-  async.sleep(0)
-  test.eq(closed, true)
+  closed:wait()
 
   local go = async.Event()
   n = 0

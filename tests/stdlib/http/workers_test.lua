@@ -185,7 +185,7 @@ test("an application begins and ends in the workers alone", function()
   test.eq(rest, { "shutdown", "shutdown" })
 end)
 
-test("two servers of a program have the same workers", function()
+test("two servers of a program have the same workers", { limit = 3 }, function()
   local program = start [[
     local function pid() return tostring(process.pid()) end
     local one = http.serve { workers = 1, handler = pid }
@@ -427,7 +427,7 @@ test("close cancels what has not ended when the grace is over", function()
   all_gone(pids)
 end)
 
-test("a worker that hears nothing is killed in the end", { limit = 2 }, function()
+test("a worker that hears nothing is killed in the end", { limit = 6 }, function()
   local program, _, pids = started(SERVE .. [[
     if server.worker then while true do end end
     told:wait()
