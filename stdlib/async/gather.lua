@@ -63,13 +63,18 @@ end
 local Gather = setmetatable({}, { __index = Collector })
 Gather.__index = Gather
 
+-- What the tasks that a gather has made itself notify.
+local Own = {}
+Own.__index = Own
+
 local function cancel_own(self, reason)
-  for _, t in ipairs(self._own) do t:cancel(reason) end
+  for i, t in ipairs(self._entries) do
+    if self._kinds[i] == "function" then t:cancel(reason) end
+  end
 end
 
-function Gather:child_done(t)
+local function child_done(self, t)
   self._left = self._left - 1
-  if self._owned[t] then self._own_left = self._own_left - 1 end
   local s = t[2]
   if (s == FAILED or s == TAKEN or s == CANCELLED) and not self._return_errors then
     if self._failed == nil then
@@ -77,9 +82,16 @@ function Gather:child_done(t)
       cancel_own(self, "another of the gather failed")
     end
   end
-  if self._left == 0 or self._failed and self._own_left == 0 or self._waits_for_any then
+  if self._left == 0 or self._failed and self._own_left == 0 then
     wake(self._ticket[1])
   end
+end
+Gather.child_done = child_done
+
+function Own:child_done(t)
+  local gather = self.gather
+  gather._own_left = gather._own_left - 1
+  child_done(gather, t)
 end
 
 local function error_of(t)
@@ -93,7 +105,8 @@ end
 
 local function collect(self)
   local results = { n = self.size }
-  for i, t in ipairs(self._entries) do
+  for i = 1, self.size do
+    local t = self._entries[i]
     local s = t[2]
     if s == FAILED or s == CANCELLED or s == TAKEN then
       results[i] = error_of(t)
@@ -159,36 +172,35 @@ local function finish(self)
   return collect(self)
 end
 
-local function add(self, i, v, kind)
-  local t
-  if kind == "function" then
-    t = spawn_for(self, v)
-    self._own[#self._own + 1] = t
-    self._owned[t] = true
-    self._own_left = self._own_left + 1
+local function add(self, t)
+  task.not_self(t)
+  if self._nodes[t] then return end
+  self._nodes[t] = { self }
+  if t[2] <= 0 then
     self._left = self._left + 1
-  else
-    t = v
-    task.not_self(t)
-    if not self._nodes[t] and not self._owned[t] then
-      self._nodes[t] = { self }
-      if t[2] <= 0 then
-        self._left = self._left + 1
-        watch(t, self._nodes[t])
-      elseif t[2] ~= DONE and t[2] ~= PACKED and t[2] ~= NONE and not self._return_errors then
-        self._failed = self._failed or t
-      end
-    end
+    watch(t, self._nodes[t])
+  elseif t[2] ~= DONE and t[2] ~= PACKED and t[2] ~= NONE and not self._return_errors then
+    self._failed = self._failed or t
   end
-  self._entries[i] = t
 end
 
 local function start_gather(list, n, kinds, return_errors)
   local self = setmetatable({
-    what = "a gather", size = n, _left = 0, _ticket = { 0 }, _entries = {}, _own = {}, _owned = {},
+    what = "a gather", size = n, _left = 0, _ticket = { 0 }, _entries = {}, _kinds = kinds,
     _own_left = 0, _nodes = {}, _return_errors = return_errors, _failed = nil,
   }, Gather)
-  for i = 1, n do add(self, i, list[i], kinds[i]) end
+  local entries, own = self._entries, setmetatable({ gather = self }, Own)
+  for i = 1, n do
+    local entry = list[i]
+    if kinds[i] == "function" then
+      entry = spawn_for(own, entry)
+      self._own_left = self._own_left + 1
+      self._left = self._left + 1
+    else
+      add(self, entry)
+    end
+    entries[i] = entry
+  end
   if self._failed then cancel_own(self, "another of the gather failed") end
   return self
 end
