@@ -4,6 +4,7 @@
 #include "report.h"
 #include "scheduler.h"
 #include "script_limits.h"
+#include "upvalues.h"
 #include "waiter.h"
 
 namespace rille {
@@ -30,6 +31,11 @@ void Scheduler::drain_once() {
     const char* text = lua_tostring(L_, -1);
     report_text(L_, text ? text : "an error between two tasks");
     current_ = nullptr;
+    shown_ = 0;
+    lua_settop(L_, 0);
+    lua_rawgeti(L_, LUA_REGISTRYINDEX, state_ref_);
+    lua_pushboolean(L_, 0);
+    lua_rawseti(L_, -2, kCurrent);
     lua_settop(L_, 0);
     lua_gc(L_, LUA_GCCOLLECT, 0);
   }

@@ -47,6 +47,24 @@ Scheduler* Scheduler::of(lua_State* L) {
 
 // ---- steps -------------------------------------------------------------------------------------
 
+// With thousands of tasks, what the next ones need is not in the cache: it is fetched while others
+// run. Inlined, since GCC takes a function that merely prefetches for one without an effect, and
+// drops its calls.
+[[gnu::always_inline]] inline void Scheduler::look_ahead() const {
+  auto prefetch = [](const void* object) __attribute__((always_inline)) {
+    constexpr std::uintptr_t kLine = 64;
+    __builtin_prefetch(object);
+    __builtin_prefetch(reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(object) + kLine));
+  };
+  if (const Slot* k = ready_.ahead(3)) __builtin_prefetch(k);
+  if (const Slot* k = ready_.ahead(2)) {
+    __builtin_prefetch(k->waiter);
+    prefetch(k->co);
+  }
+  const Slot* k = ready_.ahead(1);
+  if (k && k->waiter) prefetch(k->waiter->push_data);
+}
+
 // REQUIRES: called from a closure over the upvalues.
 void Scheduler::drain(lua_State* L) {
   double start = now();
@@ -82,26 +100,12 @@ void Scheduler::drain(lua_State* L) {
   }
 }
 
-// With thousands of tasks, what the next ones need is not in the cache: it is fetched while others
-// run.
-void Scheduler::look_ahead() const {
-  constexpr std::uintptr_t kLine = 64;
-  if (const Slot* k = ready_.ahead(3)) __builtin_prefetch(k);
-  if (const Slot* k = ready_.ahead(2)) {
-    __builtin_prefetch(k->waiter);
-    __builtin_prefetch(k->co);
+void Scheduler::show_current(lua_State* L, bool shown) {
+  if (shown) {
+    lua_pushinteger(L, current_ ? static_cast<lua_Integer>(current_->index) : 0);
+  } else {
+    lua_pushboolean(L, 0);
   }
-  const Slot* k = ready_.ahead(1);
-  if (k && k->waiter) {
-    auto object = reinterpret_cast<std::uintptr_t>(k->waiter->push_data);
-    __builtin_prefetch(reinterpret_cast<void*>(object));
-    __builtin_prefetch(reinterpret_cast<void*>(object + kLine));
-  }
-}
-
-void Scheduler::set_current(lua_State* L, Slot* k) {
-  current_ = k;
-  lua_pushinteger(L, k ? static_cast<lua_Integer>(k->index) : 0);
   lua_rawseti(L, upvalue(kStateUpvalue), kCurrent);
 }
 
@@ -225,6 +229,7 @@ void Scheduler::attach(lua_State* L, Slot* k) {
   int32_t thread;
   if (free_threads_.empty()) {
     thread = ++threads_;
+    if (threads_ % kBurst == 0) put_off_collection(L);
   } else {
     thread = free_threads_.back();
     free_threads_.pop_back();
@@ -232,6 +237,18 @@ void Scheduler::attach(lua_State* L, Slot* k) {
   lua_rawseti(L, upvalue(kThreadsUpvalue), thread);
   k->co = co;
   k->thread = thread;
+}
+
+// More tasks live than ever. The collector, which walks every coroutine twice in a cycle, would go
+// round again and again while they become many, and find nothing. So if most of what the heap has
+// grown by are coroutines, the next cycle begins when it has doubled from here. What may be garbage
+// stays bounded, since each number of coroutines is reached for the first time but once.
+void Scheduler::put_off_collection(lua_State* L) {
+  constexpr int kMostEach = 1;  // KiB; a coroutine that waits takes half of that
+  int size = lua_gc(L, LUA_GCCOUNT, 0);
+  int grown = size - std::exchange(heap_size_, size);
+  if (grown > kBurst * kMostEach || (limits && limits->memory())) return;
+  if (lua_gc(L, LUA_GCISRUNNING, 0)) lua_gc(L, LUA_GCRESTART, -1);
 }
 
 // Keeps a finished coroutine for another task, but not many more than there are tasks: what a burst

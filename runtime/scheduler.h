@@ -114,7 +114,11 @@ class Scheduler {
   // Steps, coroutines and batches: scheduler.cpp.
   void drain(lua_State* L);
   void look_ahead() const;
-  void set_current(lua_State* L, Slot* k);
+  void set_current(lua_State* L, Slot* k) {
+    current_ = k;
+    if (shown_ > 0) show_current(L, --shown_ > 0);
+  }
+  void show_current(lua_State* L, bool shown);
   void step(lua_State* L, Slot* k);
   void resume(lua_State* L, Slot* k, int nargs);
   int deliver(lua_State* L, Slot* k);
@@ -122,6 +126,7 @@ class Scheduler {
   int call(lua_State* L, int nargs, int nresults, bool is_scripts);
   bool call_hook(lua_State* L, Hook hook, int nargs);
   void attach(lua_State* L, Slot* k);
+  void put_off_collection(lua_State* L);
   void retire(lua_State* L, lua_State* co, int32_t thread);
   void drop_thread(lua_State* L, int32_t thread);
   void open_batch(lua_State* L);
@@ -204,8 +209,13 @@ class Scheduler {
   std::vector<Idle> idle_;  // finished coroutines, to be given another task
   std::vector<int32_t> free_threads_;
   int32_t threads_ = 0;
+  static constexpr int kBurst = 1024;  // so many new coroutines at a time: see put_off_collection
+  int heap_size_ = 0;                  // KiB, as it was then
 
   Slot* current_ = nullptr;
+  // For so many switches more state[kCurrent] is kept up to date. Most tasks that merely switch
+  // never look there.
+  int shown_ = 0;
   int depth_ = 0;      // eager starts nested in the running task
   int budget_ = 0;     // steps left before the loop is polled
   int batch_ = 64;     // adapts, so that polls are frequent in time and rare in number

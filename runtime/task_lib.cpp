@@ -93,11 +93,11 @@ void Scheduler::open(lua_State* L) {
   drain_ref_ = luaL_ref(L, LUA_REGISTRYINDEX);
   Opening::push_closure(L, Opening::run_hook, state);
   lua_setfield(L, LUA_REGISTRYINDEX, "rille.hook");
-  for (State place : {kCurrent, kSpawned, kBatchLeft, kBatchMost}) {
+  for (State place : {kSpawned, kBatchLeft, kBatchMost}) {
     lua_pushinteger(L, 0);
     lua_rawseti(L, state + 1, place);
   }
-  for (State place : {kScopesInside, kBatchOpen}) {
+  for (State place : {kCurrent, kScopesInside, kBatchOpen}) {
     lua_pushboolean(L, 0);
     lua_rawseti(L, state + 1, place);
   }

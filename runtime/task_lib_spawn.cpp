@@ -13,6 +13,16 @@ struct TaskLib::Spawning {
     return k;
   }
 
+  // show_current() -> index of the running task, which state[kCurrent] is as well for a while.
+  static int show_current(lua_State* L) {
+    Scheduler* s = self(L);
+    constexpr int kSwitches = 256;
+    s->shown_ = kSwitches;
+    s->show_current(L, true);
+    lua_rawgeti(L, upvalue(kStateUpvalue), kCurrent);
+    return 1;
+  }
+
   // open_batch(): the tasks that are spawned from now on form a batch at the end of the ready
   // queue.
   static int open_batch(lua_State* L) {
@@ -93,9 +103,12 @@ struct TaskLib::Spawning {
   }
 };
 
-const luaL_Reg TaskLib::kSpawningPart[] = {
-    {"open_batch", Spawning::open_batch}, {"spawn_eager", Spawning::spawn_eager},
-    {"made_at", Spawning::made_at},       {"call", Spawning::call},
-    {"uncall", Spawning::uncall},         {nullptr, nullptr}};
+const luaL_Reg TaskLib::kSpawningPart[] = {{"show_current", Spawning::show_current},
+                                           {"open_batch", Spawning::open_batch},
+                                           {"spawn_eager", Spawning::spawn_eager},
+                                           {"made_at", Spawning::made_at},
+                                           {"call", Spawning::call},
+                                           {"uncall", Spawning::uncall},
+                                           {nullptr, nullptr}};
 
 }  // namespace rille

@@ -63,6 +63,11 @@ void Scheduler::fire_timers() {
   double t = now();
   while (!heap_.empty() && heap_.top().when <= t) {
     TimerEntry e = heap_.top();
+    // One of these is the next: it is fetched meanwhile.
+    for (std::size_t i = 1; i <= TimerHeap::kArity && i < heap_.size(); ++i) {
+      uint32_t target = heap_.at(i).target;
+      if (!(target & kScopeTarget)) __builtin_prefetch(slot(target));
+    }
     heap_.pop();
     if (e.target & kScopeTarget) {
       Scope* s = scopes_.at(e.target & ~kScopeTarget);

@@ -18,8 +18,11 @@ struct TimerEntry {
 
 class TimerHeap {
  public:
+  static constexpr std::size_t kArity = 4;  // four entries fill a cache line; [1] to [4] follow [0]
+
   bool empty() const { return entries_.empty(); }
   std::size_t size() const { return entries_.size(); }
+  const TimerEntry& at(std::size_t i) const { return entries_[i]; }
   const TimerEntry& top() const { return entries_.front(); }
 
   void push(TimerEntry entry) {
@@ -46,8 +49,6 @@ class TimerHeap {
   }
 
  private:
-  static constexpr std::size_t kArity = 4;  // four entries fill a cache line
-
   // Equal deadlines fire in the order in which they were set; the numbers wrap around.
   static bool before(const TimerEntry& a, const TimerEntry& b) {
     if (a.when != b.when) return a.when < b.when;

@@ -18,7 +18,7 @@ enum Upvalue {
 
 // Places in the state table.
 enum State {
-  kCurrent = 1,   // index of the running task, 0 outside of tasks
+  kCurrent = 1,   // index of the running task, 0 outside of tasks; false: see show_current
   kScopesInside,  // true once a scope was opened in a coroutine of the script's own
   kBatchOpen,     // true while spawned tasks join the batch at the end of the ready queue
   kSpawned,       // how many tasks were ever spawned

@@ -9,7 +9,7 @@ local lock = require "rille.async.lock"
 
 local wait, requeue = core.wait, core.requeue
 local state, tasks = core.state_table, core.tasks
-local enter, leave = core.enter, core.leave
+local show_current, enter, leave = core.show_current, core.enter, core.leave
 local raise, SHIELD = task.raise, task.SHIELD
 local finish, release = lock.finish, lock.release
 local keep_trace = task.keep_trace
@@ -45,7 +45,7 @@ function Condition:with(fn, ...)
   if l._owner or debug_mode.on then
     l:acquire()
   else
-    l._owner = tasks[state[1]]
+    l._owner = tasks[state[1] or show_current()]
   end
   return finish(l, xpcall(fn, keep_trace, ...))
 end
@@ -57,7 +57,7 @@ end
 function Condition:exit() self._lock:release() end
 
 local function must_hold(self, name)
-  if self._lock._owner ~= tasks[state[1]] then
+  if self._lock._owner ~= tasks[state[1] or show_current()] then
     errors._raise("InvalidStateError", name .. ": the task does not hold the condition's lock")
   end
 end
@@ -75,7 +75,7 @@ local function block(self)
   counted._waiting = counted._waiting - 1
   -- The body still expects to hold the lock.
   if not l._owner then
-    l._owner = tasks[state[1]]
+    l._owner = tasks[state[1] or show_current()]
     raise(err)
   end
   local id = enter(SHIELD)
@@ -92,7 +92,7 @@ end
 -- Source: asyncio.Condition.
 function Condition:wait()
   local l = self._lock
-  if l._owner ~= tasks[state[1]] then must_hold(self, "wait") end
+  if l._owner ~= tasks[state[1] or show_current()] then must_hold(self, "wait") end
   release(l)
   block(self)
   return true
@@ -119,7 +119,7 @@ end
 function Condition:notify(n)
   if n ~= nil then n = check.count(n, 0, 1, "notify") end
   local l = self._lock
-  if l._owner ~= tasks[state[1]] then must_hold(self, "notify") end
+  if l._owner ~= tasks[state[1] or show_current()] then must_hold(self, "notify") end
   n = n or 1
   while n > 0 and self._waiting > 0 and requeue(self._list, l._list) do
     self._waiting = self._waiting - 1

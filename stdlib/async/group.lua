@@ -30,7 +30,7 @@ local function cancel_all(self, reason, at)
   end
   local child = self._first
   while child do
-    local following = child[11]
+    local following = child[0]
     child:cancel(reason)
     child = following
   end
@@ -39,9 +39,9 @@ end
 -- A task of the group has ended.
 function Group:child_done(child)
   local state = child[2]
-  local before, after = child[9], child[11]
+  local before, after = child[9], child[0]
   if before then
-    before[11] = after
+    before[0] = after
   else
     self._first = after
   end
@@ -50,7 +50,7 @@ function Group:child_done(child)
   else
     self._last = before
   end
-  child[9], child[11] = false, false
+  child[9], child[0] = false, false
   self._alive = self._alive - 1
   if state == 3 then
     self._errors[#self._errors + 1] = child[3]
@@ -77,7 +77,7 @@ function Group:spawn(fn, ...)
   self._alive = self._alive + 1
   local last = self._last
   if last then
-    last[11], child[9] = child, last
+    last[0], child[9] = child, last
   else
     self._first = child
   end

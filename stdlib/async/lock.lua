@@ -6,7 +6,7 @@ local errors = require "rille.errors"
 local check = require "rille.core.check"
 local report = require "rille.core.report"
 
-local wait, pass_on = core.wait, core.pass_on
+local wait, pass_on, show_current = core.wait, core.pass_on, core.show_current
 local state, tasks = core.state_table, core.tasks
 local raise, rethrow, keep_trace = task.raise, task.rethrow, task.keep_trace
 local xpcall = require("rille.core.protect").xpcall
@@ -35,7 +35,7 @@ function Lock:acquire()
   if self._owner then
     block(self)
   else
-    self._owner = tasks[state[1]]
+    self._owner = tasks[state[1] or show_current()]
   end
   if on_acquire then on_acquire(self) end
 end
@@ -61,7 +61,7 @@ function Lock:locked() return self._owner and true or false end
 
 local function finish(self, ok, ...)
   -- The body may have released it already, and then it may be another's.
-  if self._owner == tasks[state[1]] then release(self) end
+  if self._owner == tasks[state[1] or show_current()] then release(self) end
   if ok then return ... end
   rethrow((...))
 end
@@ -76,7 +76,7 @@ function Lock:with(fn, ...)
   if self._owner then
     block(self)
   else
-    self._owner = tasks[state[1]]
+    self._owner = tasks[state[1] or show_current()]
   end
   if on_acquire then on_acquire(self) end
   return finish(self, xpcall(fn, keep_trace, ...))

@@ -10,7 +10,7 @@
 --   [6] who waits for its end: false, the ticket of one task, an object with `child_done`, a List
 --   [7] its number, later its name if it was given one
 --   [8] where it was made, { function, line }, or false
---   [9] [11] its neighbours in its group
+--   [9] [0] its neighbours in its group
 --   [10] false, or what few tasks have: { cancel =, generators =, held =, trace =, rethrown = }
 local core = require "rille.core.scheduler"
 local errors = require "rille.errors"
@@ -23,9 +23,11 @@ local DONE, PACKED, FAILED, CANCELLED, NONE, TAKEN = 1, 2, 3, 4, 5, 6
 local state, tasks, hooks = core.state_table, core.tasks, core.hooks
 local open_batch, start_eagerly, made_at = core.open_batch, core.spawn_eager, core.made_at
 local park, wake, pending = core.park, core.wake, core.pending
+local show_current = core.show_current
 local enter, leave, acknowledge, owns = core.enter, core.leave, core.acknowledge, core.owns
 local TIMEOUT, GROUP, SHIELD = 1, 2, 3
--- Places in the table that is shared with the scheduler.
+-- Places in the table that is shared with the scheduler. The index of the running task stands there
+-- only if somebody has asked for it lately: else show_current() puts it there.
 local CURRENT, BATCH_OPEN, SPAWNED, BATCH_LEFT, BATCH_MOST = 1, 3, 4, 5, 6
 local select, type, unpack, pairs, setmetatable, getmetatable, rawequal, error =
   select, type, unpack, pairs, setmetatable, getmetatable, rawequal, error
@@ -55,11 +57,11 @@ local numbers = 0
 -- What runs outside of every task (callbacks, the host) has this in the place of a task.
 local NO_ENVIRONMENT = { vars = false, run = false }
 local outside = setmetatable(
-  { 0, 0, false, false, NO_ENVIRONMENT, false, 0, false, false, false, false }, TaskMeta)
+  { [0] = false, 0, 0, false, false, NO_ENVIRONMENT, false, 0, false, false, false }, TaskMeta)
 tasks[0] = outside
 M.outside = outside
 
-local function current() return tasks[state[CURRENT]] end
+local function current() return tasks[state[CURRENT] or show_current()] end
 
 --- The running task, or the object that stands for "no task".
 M.current = current
@@ -251,7 +253,7 @@ end
 
 -- The running task's function has returned.
 local function finish(...)
-  local task = tasks[state[CURRENT]]
+  local task = tasks[state[CURRENT] or show_current()]
   if task[10] then
     finish_slowly(task, ...)
     return
@@ -335,7 +337,7 @@ local function start(task)
       if cancelled then abort(task) end
     until not cancelled
   end
-  local index = state[CURRENT]
+  local index = state[CURRENT] or show_current()
   tasks[index] = task
   task[1] = index
   starting_fn, starting_args, starting_n = task[3], task[4], -task[2]
@@ -359,7 +361,7 @@ hooks[1] = function(task)
       finish(take_fn()(unpack(take_args(), 1, starting_n)))
     end
     -- A slot that was cancelled is not used again.
-  until tasks[state[CURRENT]][10] or not start()
+  until tasks[state[CURRENT] or show_current()][10] or not start()
 end
 
 -- An eager start runs one task.
@@ -426,13 +428,14 @@ end
 local function make(owner, fn, ...)
   local n = select("#", ...)
   numbers = numbers + 1
-  local env, arg = tasks[state[CURRENT]][5], false
+  local env, arg = tasks[state[CURRENT] or show_current()][5], false
   if n == 1 then
     arg = (...)
   elseif n > 1 then
     arg = { ... }
   end
-  return setmetatable({ 0, -n, fn, arg, env, owner, numbers, false, false, false, false }, TaskMeta)
+  return setmetatable(
+    { [0] = false, 0, -n, fn, arg, env, owner, numbers, false, false, false }, TaskMeta)
 end
 
 -- Looking up the place of a spawn costs as much as all the rest of it. So a loop that spawns one
@@ -595,7 +598,7 @@ M.outcome = outcome
 
 --- Raises an error if `task` is the running one: it would wait for ever.
 function M.not_self(task)
-  if task[1] ~= 0 and task[1] == state[CURRENT] then
+  if task[1] ~= 0 and task[1] == (state[CURRENT] or show_current()) then
     errors._raise("InvalidStateError", "a task cannot wait for itself")
   end
 end
@@ -725,7 +728,7 @@ function Task:traceback()
   if self[1] ~= 0 then phase, co = core.state(self[1]) end
   if phase == "running" then
     -- An eager start or a callback of its own may stand above it.
-    return errors._render(self[1] == state[CURRENT] and errors._trace()
+    return errors._render(self == current() and errors._trace()
       or { stack = traceback(co, "") })
   end
   if not co then
@@ -787,7 +790,7 @@ end
 -- Source: asyncio.Future.
 function M.new_future()
   return setmetatable(
-    { 0, 0, false, false, false, false, 0, false, false, false, false }, FutureMeta)
+    { [0] = false, 0, 0, false, false, false, false, 0, false, false, false }, FutureMeta)
 end
 
 local function set(self, name, new_state, value)
