@@ -413,8 +413,13 @@ func main() {
 			}()
 		}
 	}
+	run := runs[W]
+	if run == nil {
+		fmt.Fprintln(os.Stderr, "no workload", W)
+		os.Exit(2)
+	}
 	t0 := time.Now()
-	runs[W]()
+	run()
 	t := time.Since(t0).Seconds()
 	fmt.Printf("%s %d %.6f %.1f\n", W, N, t, float64(N)/t)
 }
