@@ -50,8 +50,10 @@ int pool(lua_State* L) {
   options.loop = nullptr;
   options.args.clear();
   options.script.clear();
+  options.interruptible = true;  // a job that was cancelled may be in a loop without a wait
   PoolList* pools = PoolList::of(L);
-  auto threads = std::make_shared<ThreadPool>(std::move(options), size, pools->lost());
+  auto threads =
+      std::make_shared<ThreadPool>(std::move(options), size, pools->lost(), pools->overseer());
   pools->add(threads);
   Class<PoolHandle>::push(L, std::move(threads));
   return 1;

@@ -26,24 +26,18 @@ const char kPoolsKey = 0;
 constexpr std::chrono::seconds kPatience(3);
 constexpr std::chrono::seconds kGrace(1);
 
-// Signals are for the threads that the host made.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t set;
-    sigfillset(&set);
-    for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF}) {
-      sigdelset(&set, number);
-    }
-    pthread_sigmask(SIG_SETMASK, &set, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_;
-};
-
 }  // namespace
+
+SignalsBlocked::SignalsBlocked() {
+  sigset_t set;
+  sigfillset(&set);
+  for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF}) {
+    sigdelset(&set, number);
+  }
+  pthread_sigmask(SIG_SETMASK, &set, &before_);
+}
+
+SignalsBlocked::~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
 // ---- the owner's side --------------------------------------------------------------------------
 
@@ -109,6 +103,7 @@ int ThreadPool::run(lua_State* L, Message call) {
 // Who waited for the answer is freed at once; the job, if it runs, is asked to stop.
 void ThreadPool::give_up(rille_waiter* waiter, void* data) {
   auto* job = static_cast<Job*>(data);
+  bool runs = false;
   {
     ThreadPool* pool = job->pool.get();
     std::lock_guard lock(pool->mutex_);
@@ -121,10 +116,15 @@ void ThreadPool::give_up(rille_waiter* waiter, void* data) {
       pool->queue_.erase(queued);
     } else {
       for (Port* port : pool->ports_) {
-        if (port->job_.get() == job) uv_async_send(port->control_);
+        if (port->job_.get() == job) {
+          port->is_heard_ = false;
+          uv_async_send(port->control_);
+          runs = true;
+        }
       }
     }
   }
+  if (runs) job->pool->overseer_->watch(job->self);
   rille_complete(waiter, push_answer, job);
 }
 
@@ -207,6 +207,7 @@ int ThreadPool::close(lua_State* L) {
 
 void ThreadPool::stop() {
   std::vector<rille_waiter*> called;
+  std::vector<std::shared_ptr<Job>> running;
   std::deque<std::shared_ptr<Job>> dropped;
   {
     std::lock_guard lock(mutex_);
@@ -215,10 +216,15 @@ void ThreadPool::stop() {
     for (Port* port : idle_) called.push_back(std::exchange(port->waiter_, nullptr));
     idle_.clear();
     for (Port* port : ports_) {
-      if (port->job_) port->job_->cancelled = true;
+      if (port->job_) {
+        port->job_->cancelled = true;
+        running.push_back(port->job_);
+      }
+      port->is_heard_ = false;
       uv_async_send(port->control_);
     }
   }
+  for (auto& job : running) overseer_->watch(std::move(job));
   for (rille_waiter* w : called) rille_complete_from_thread(w, Port::push_taken, nullptr);
   for (auto& job : dropped) fail(std::move(job), "the pool has ended");
 }
@@ -284,9 +290,39 @@ void PoolList::add(std::shared_ptr<ThreadPool> pool) {
 }
 
 PoolList::~PoolList() {
+  overseer_->close();
   auto deadline = ThreadPool::Clock::now() + kPatience;
   for (auto& pool : pools_) pool->stop();
   for (auto& pool : pools_) pool->join(deadline);
+}
+
+bool ThreadPool::urge(Job* job, int* unheard) {
+  std::vector<rille_waiter*> closers;
+  {
+    std::lock_guard lock(mutex_);
+    auto has_it = [job](Port* p) { return p->job_.get() == job; };
+    auto found = std::find_if(ports_.begin(), ports_.end(), has_it);
+    if (found == ports_.end()) return false;
+    Port* port = *found;
+    if (std::exchange(port->is_heard_, false)) {
+      // It waits from time to time. Whether it goes on doing so is to be seen.
+      *unheard = 0;
+      uv_async_send(port->control_);
+      return true;
+    }
+    if ((*unheard)++ == 0) {
+      port->interrupt_("the job was cancelled, and does not wait");
+      return true;
+    }
+    port->thread_->given_up = true;
+    port->thread_->thread.detach();
+    --running_;
+    start_another();
+    closers = take_closers();
+  }
+  wake_closers(closers);
+  ended_.notify_all();
+  return false;
 }
 
 // ---- the threads' side -------------------------------------------------------------------------
@@ -305,11 +341,33 @@ void ThreadPool::start_thread() {
   ++running_;
 }
 
+// REQUIRES: locked. One thread less is there than before.
+void ThreadPool::start_another() {
+  if (stopping_ || running_ >= size_ || queue_.empty()) return;
+  try {
+    start_thread();
+  } catch (const std::system_error&) {
+    // The next job tries it again.
+  }
+}
+
+// REQUIRES: locked. Who waits for the end, if that is it.
+std::vector<rille_waiter*> ThreadPool::take_closers() {
+  if (running_ > 0) return {};
+  return std::exchange(closers_, {});
+}
+
+void ThreadPool::wake_closers(const std::vector<rille_waiter*>& closers) {
+  for (rille_waiter* w : closers) {
+    rille_complete_from_thread(w, push_closed, new std::shared_ptr(shared_from_this()));
+  }
+}
+
 void ThreadPool::work(Thread* self) {
   std::deque<std::shared_ptr<Job>> dropped;
   std::string fault;
   try {
-    serve();
+    serve(self);
   } catch (const std::exception& e) {
     fault = std::string("a worker cannot be started: ") + e.what();
     std::lock_guard lock(mutex_);
@@ -321,27 +379,21 @@ void ThreadPool::work(Thread* self) {
   {
     std::lock_guard lock(mutex_);
     self->ended = true;
-    --running_;
-    if (!stopping_ && running_ < size_ && !queue_.empty()) {
-      try {
-        start_thread();
-      } catch (const std::system_error&) {
-        // The next job tries it again.
-      }
+    if (!self->given_up) {
+      --running_;
+      start_another();
+      closers = take_closers();
     }
-    if (running_ == 0) closers.swap(closers_);
   }
-  for (rille_waiter* w : closers) {
-    rille_complete_from_thread(w, push_closed, new std::shared_ptr(shared_from_this()));
-  }
+  wake_closers(closers);
   ended_.notify_all();
 }
 
 // The life of an interpreter.
-void ThreadPool::serve() {
+void ThreadPool::serve(Thread* self) {
   std::optional<Port> port;
   Runtime runtime(options_);
-  port.emplace(this, &runtime);
+  port.emplace(this, self, &runtime);
   std::string how = "its program is over";
   try {
     // In a sandbox the text could not load what is private.
@@ -369,8 +421,12 @@ void ThreadPool::serve() {
   runtime.close();
 }
 
-Port::Port(ThreadPool* pool, Runtime* runtime)
-    : pool_(pool), runtime_(runtime), control_(new uv_async_t) {
+Port::Port(ThreadPool* pool, ThreadPool::Thread* thread, Runtime* runtime)
+    : pool_(pool),
+      thread_(thread),
+      runtime_(runtime),
+      interrupt_(interrupter_of(runtime->lua_state())),
+      control_(new uv_async_t) {
   uv_async_init(runtime->loop(), control_, [](uv_async_t* control) {
     static_cast<Port*>(control->data)->look_for_cancellation();
   });
@@ -409,6 +465,7 @@ Port* Port::of(lua_State* L) {
 
 // REQUIRES: locked. False if there is none yet.
 bool Port::take_job() {
+  if (thread_->given_up) return true;
   if (pool_->queue_.empty()) return pool_->closing_;
   job_ = std::move(pool_->queue_.front());
   pool_->queue_.pop_front();
@@ -481,7 +538,8 @@ void Port::answer(Message message, bool failed) {
 void Port::look_for_cancellation() {
   {
     std::lock_guard lock(pool_->mutex_);
-    if (!job_ || !job_->cancelled) return;
+    is_heard_ = true;
+    if (!job_ || !job_->cancelled || std::exchange(job_->is_told, true)) return;
   }
   lua_State* L = runtime_->lua_state();
   int status = lua_cpcall(

@@ -2,25 +2,41 @@
 #pragma once
 
 #include <rille/module.h>
+#include <signal.h>
 
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <rille/rille.hpp>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "worker_codec.h"
+#include "worker_overseer.h"
 
 namespace rille::worker {
 
 class Port;
 class ThreadPool;
+
+// Signals are for the threads that the host made: what is started while this lives gets none.
+class SignalsBlocked {
+ public:
+  SignalsBlocked();
+  ~SignalsBlocked();
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
 
 // A function to be called in a worker, later its outcome. What changes is guarded by the pool's
 // mutex, but for the messages: the job's own side alone touches them.
@@ -33,6 +49,7 @@ struct Job {
   rille_waiter* waiter = nullptr;  // who waits for the answer, until it is on its way
   std::shared_ptr<Job> self;       // the waiter's, until its end
   std::atomic<bool> cancelled{false};
+  bool is_told = false;  // that it is cancelled
   std::shared_ptr<ThreadPool> pool;
 };
 
@@ -48,8 +65,12 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
 
   // `size` threads at most, each with a runtime of these options. `lost` counts errors that nobody
   // takes.
-  ThreadPool(Options options, int size, std::shared_ptr<std::atomic<int>> lost)
-      : options_(std::move(options)), size_(size), lost_(std::move(lost)) {}
+  ThreadPool(Options options, int size, std::shared_ptr<std::atomic<int>> lost,
+             std::shared_ptr<Overseer> overseer)
+      : options_(std::move(options)),
+        size_(size),
+        lost_(std::move(lost)),
+        overseer_(std::move(overseer)) {}
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
@@ -72,16 +93,25 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
   // Frees what threads that have ended leave.
   void join_ended();
 
+  // A cancelled job is to come to its end: if there was no sign of its thread since the last time,
+  // its Lua is interrupted; if that does not help, the thread is left to itself, and another one
+  // takes its place. False once there is no more to be done. Any thread.
+  bool urge(Job* job, int* unheard);
+
  private:
   friend class Port;
   struct Thread {
     std::thread thread;
     bool ended = false;
+    bool given_up = false;  // it is not one of the pool's any more, and takes no more jobs
   };
 
   void start_thread();
+  void start_another();
   void work(Thread* self);
-  void serve();
+  void serve(Thread* self);
+  std::vector<rille_waiter*> take_closers();
+  void wake_closers(const std::vector<rille_waiter*>& closers);
   void fail(std::shared_ptr<Job> job, std::string fault);
   static void give_up(rille_waiter* waiter, void* data);
   static int push_answer(lua_State* L, void* data);
@@ -90,13 +120,14 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
   const Options options_;
   const int size_;
   const std::shared_ptr<std::atomic<int>> lost_;
+  const std::shared_ptr<Overseer> overseer_;
   std::mutex mutex_;
   std::condition_variable ended_;
   std::deque<std::shared_ptr<Job>> queue_;
   std::vector<Port*> idle_;  // who fell idle last is called first
   std::list<Port*> ports_;
   std::list<Thread> threads_;
-  int running_ = 0;  // threads that have not ended
+  int running_ = 0;  // threads that have neither ended nor been given up
   bool closing_ = false;
   bool stopping_ = false;
   Paths paths_;
@@ -107,7 +138,7 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
 // A worker's side of its pool: one for each thread, on that alone.
 class Port {
  public:
-  Port(ThreadPool* pool, Runtime* runtime);
+  Port(ThreadPool* pool, ThreadPool::Thread* thread, Runtime* runtime);
   // It is no longer one of the pool's. What it was working at.
   std::shared_ptr<Job> close();
   Port(const Port&) = delete;
@@ -133,8 +164,11 @@ class Port {
   void look_for_cancellation();
 
   ThreadPool* pool_;
+  ThreadPool::Thread* thread_;
   Runtime* runtime_;
+  std::function<bool(std::string_view)> interrupt_;
   uv_async_t* control_;
+  bool is_heard_ = false;  // its loop has turned since it was last called
   std::shared_ptr<Job> job_;
   rille_waiter* waiter_ = nullptr;  // while it is idle
   unsigned paths_version_ = 0;
@@ -152,6 +186,7 @@ class PoolList {
   static PoolList* of(lua_State* L);
   void add(std::shared_ptr<ThreadPool> pool);
   const std::shared_ptr<std::atomic<int>>& lost() const { return lost_; }
+  const std::shared_ptr<Overseer>& overseer() const { return overseer_; }
   // Bytes of messages that this runtime has sent and that are still there.
   const std::shared_ptr<std::atomic<std::size_t>>& under_way() const { return under_way_; }
 
@@ -159,6 +194,7 @@ class PoolList {
   std::shared_ptr<std::atomic<int>> lost_ = std::make_shared<std::atomic<int>>(0);
   std::shared_ptr<std::atomic<std::size_t>> under_way_ =
       std::make_shared<std::atomic<std::size_t>>(0);
+  std::shared_ptr<Overseer> overseer_ = std::make_shared<Overseer>();
   std::vector<std::shared_ptr<ThreadPool>> pools_;
 };
 

@@ -272,6 +272,11 @@ void Limits::on_hook(lua_State* L, lua_Debug* at) {
   lua_error(L);
 }
 
+std::function<bool(std::string_view)> interrupter_of(lua_State* L) {
+  Limits* limits = Scheduler::of(L)->limits;
+  return [limits](std::string_view reason) { return limits && limits->interrupt(reason); };
+}
+
 std::size_t memory_limit_of(lua_State* L) {
   Limits* limits = Scheduler::of(L)->limits;
   return limits ? limits->options().memory_limit : 0;

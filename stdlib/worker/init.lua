@@ -38,8 +38,15 @@ end
 ---@field kind? "thread"|"process"  "thread" by default
 
 --- Makes a pool of workers. They are started when they are needed.
+-- Those of kind "process" may crash, and are killed when their job is cancelled; each has an empty
+-- standard input, the program's standard output and error, and a process group of its own, so that
+-- a terminal's Ctrl-C is for the program alone. When the program dies, idle ones end at once; what
+-- is busy may clean up from 0.2 seconds later on and is killed, with all that it has started, after
+-- two more. A script in a sandbox has threads alone, which may do what it may.
 ---@param options? rille.worker.PoolOptions
 ---@return WorkerPool
+-- Errors: PermissionError for processes in a sandbox; WorkerError in a host that has named no
+-- executable for them.
 -- Source: concurrent.futures' executors.
 function worker.Pool(options)
   options = check.options(options, KNOWN, 1, "Pool")
@@ -69,7 +76,12 @@ local function check_open(self, name)
 end
 
 --- Calls `fn(...)` in one of the workers and waits for its end. The function may use what it can
--- `require`, the worker's own globals, and upvalues that can be copied.
+-- `require`, the worker's own globals, and upvalues that can be copied: no functions with an
+-- environment of their own (setfenv), no context variables, nothing that is open. A cancelled job
+-- of a process is killed. One of a thread is cancelled at its next wait, or at `worker.check()`; if
+-- it holds the thread for longer than a second without either, it is interrupted, compiled loops
+-- too, and if that does not help either, for it is in a function of C, the thread is left to itself
+-- a second later, and another one takes its place.
 ---@async
 ---@param fn function
 ---@param ... any  for `fn`
@@ -87,7 +99,8 @@ end
 ---@class rille.worker.MapOptions
 ---@field limit? integer  how many items at most are under way; a few more than there are workers
 
---- Calls `fn(item, index)` for each item of a list, as many at once as there are workers.
+--- Calls `fn(item, index)` for each item of a list, as many at once as there are workers. Items are
+-- copied and handed out when it is their turn, one at a time.
 ---@async
 ---@param list table
 ---@param fn function
@@ -108,7 +121,8 @@ function Pool:map(list, fn, options)
     { limit = limit })
 end
 
---- Ends the pool: waits for the jobs that it was given, then for the workers. Twice is nothing.
+--- Ends the pool: waits for the jobs that it was given, then for the workers. A cancelled job does
+-- not hold it up for more than moments. Twice is nothing.
 ---@async
 function Pool:close()
   if self._closed then return end

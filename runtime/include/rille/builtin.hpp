@@ -5,8 +5,10 @@
 #include <rille/module.h>
 
 #include <cstddef>
+#include <functional>
 #include <lua.hpp>
 #include <string>
+#include <string_view>
 
 namespace rille {
 
@@ -18,6 +20,10 @@ const Options& options_of(lua_State* L);
 // Whether a wait keeps the program going: for waits that only another task of the same runtime can
 // end. By default they do. REQUIRES: prepared, and not completed; loop's thread.
 void count_wait(rille_waiter* w, bool yes);
+
+// Stops the Lua that the runtime of `L` runs when this is called, as Runtime::interrupt does; false
+// if none runs. Any thread, until the runtime is closed.
+std::function<bool(std::string_view reason)> interrupter_of(lua_State* L);
 
 // Says something on the runtime's own account: to the host, or on stderr.
 void report_text(lua_State* L, const std::string& message);

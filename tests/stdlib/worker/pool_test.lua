@@ -1,5 +1,6 @@
 --- Pools of threads: what runs where, waiting, cancelling, closing.
 local async = require "rille.async"
+local process = require "rille.process"
 local worker = require "rille.worker"
 local test = require "support.test"
 local cancel_everywhere = require "support.cancel_everywhere"
@@ -151,6 +152,77 @@ test("worker.check stops a job that never waits", function()
   worker.check() -- outside of a job it does nothing
 end)
 
+test("a cancelled job that loops without a wait is stopped, and its thread goes on", function()
+  local pool, begun = worker.Pool { size = 1 }, worker.Channel()
+  for _, job in ipairs {
+    function()
+      begun:send()
+      while true do end
+    end,
+    function()
+      begun:send()
+      while true do pcall(function() while true do end end) end
+    end,
+    function()
+      local n = 0
+      begun:send()
+      while true do n = n + math.sin(n) % 3 end
+    end,
+  } do
+    local waiter = async.spawn(pool.run, pool, job)
+    begun:recv()
+    waiter:cancel()
+    async.sleep(0)
+    assert(waiter:cancelled())
+    eq(pool:run(function() return "free again" end), "free again")
+  end
+  pool:close()
+end)
+
+test("a pool is closed although a cancelled job does not wait", function()
+  local pool, begun = worker.Pool { size = 2 }, worker.Channel()
+  local waiter = async.spawn(pool.run, pool, function()
+    begun:send(true)
+    while true do end
+  end)
+  begun:recv()
+  waiter:cancel()
+  pool:close()
+end)
+
+test("a cancelled job that decided to live on may wait for as long as it likes", function()
+  local pool, events = worker.Pool { size = 1 }, worker.Channel()
+  local waiter = async.spawn(pool.run, pool, function()
+    local a = require "rille.async"
+    events:send "begun"
+    a.pcall(a.sleep, 1000)
+    for _ = 1, 25 do a.sleep(0.1) end
+    events:send "lived on"
+  end)
+  eq(events:recv(), "begun")
+  waiter:cancel()
+  eq(events:recv(), "lived on")
+  pool:close()
+end)
+
+test("a thread that cannot be stopped is given up for another one when its job is cancelled",
+  function()
+    local result = test.rille({ "-e", [[
+      local async, worker = require "rille.async", require "rille.worker"
+      local pool, begun = worker.Pool { size = 1 }, worker.Channel()
+      local waiter = async.spawn(pool.run, pool, function()
+        begun:send(true)
+        os.execute "exec sleep 30"
+      end)
+      begun:recv()
+      waiter:cancel()
+      print(pool:run(function() return "another one" end))
+      pool:close()
+      print "closed"
+    ]] }, { env = { ASAN_OPTIONS = "detect_leaks=0" } })
+    eq({ result.code, result.stdout, result.stderr }, { 0, "another one\nclosed\n", "" })
+  end)
+
 test("a job that swallows its cancellation does not disturb the next one", function()
   local pool = worker.Pool { size = 1 }
   local begun = worker.Channel()
@@ -229,7 +301,7 @@ test("workers use files, processes and the network at the same time", function()
   local n = math.max(2, math.floor(10 * test.SCALE))
   local results = pool:map({ 1, 2, 3, 4, 5, 6 }, function(id)
     local a, fs, net = require "rille.async", require "rille.fs", require "rille.net"
-    local process, http = require "rille.process", require "rille.http"
+    local run, http = require("rille.process").run, require "rille.http"
     local name = ("%s/%d"):format(dir, id)
     fs.write_file(name, ("x"):rep(id))
     local server = http.serve { handler = function(req) return req.path end }
@@ -243,7 +315,7 @@ test("workers use files, processes and the network at the same time", function()
       stream:close()
       assert(http.get(("http://127.0.0.1:%d/%d"):format(server.port, i)):text() == "/" .. i)
     end
-    sum = sum + tonumber(process.run({ "echo", id }).stdout)
+    sum = sum + tonumber(run({ "echo", id }).stdout)
     listener:close()
     echo:await()
     server:close()
@@ -309,6 +381,90 @@ test("a timeout frees who waits for a worker", function()
   test.raises("TimeoutError", async.timeout, 0.01, function()
     worker.run(function() require("rille.async").sleep(1000) end)
   end)
+end)
+
+test("a thousand jobs may be under way at once", function()
+  for _, kind in ipairs { "thread", "process" } do
+    local pool, tasks = worker.Pool { size = 2, kind = kind }, {}
+    for i = 1, math.max(100, 1000 * test.SCALE) do
+      tasks[i] = async.spawn(pool.run, pool, function(x) return x + 1 end, i)
+    end
+    async.wait(tasks)
+    for i, t in ipairs(tasks) do eq(t:result(), i + 1) end
+    pool:close()
+  end
+end)
+
+test("a pool has as many workers as the machine has cores, or as RILLE_POOL_SIZE says", function()
+  local pool = worker.Pool()
+  eq(pool:size(), tonumber(process.run({ "nproc" }).stdout))
+  eq(tostring(pool), ("worker.Pool: open, of %d"):format(pool:size()))
+  pool:close()
+  local result = test.rille({ "-e", "print(require('rille.worker').Pool():size())" },
+    { env = { RILLE_POOL_SIZE = "7" } })
+  eq(result.stdout, "7\n")
+end)
+
+test("a map begins with some items and takes the next one when one is done", function()
+  local pool = worker.Pool { size = 2 }
+  local begun, free, list = worker.Channel(), worker.Channel(), {}
+  for i = 1, 40 do list[i] = i end
+  local map = async.spawn(pool.map, pool, list, function(x)
+    begun:send(x)
+    free:recv()
+    return x
+  end)
+  for _ = 1, 2 do begun:recv() end
+  for _ = 1, 40 do free:send(true) end
+  eq(map:await().n, 40)
+  map = async.spawn(pool.map, pool, list, function(x)
+    begun:send(x)
+    free:recv()
+  end)
+  begun:recv()
+  map:cancel()
+  async.wait { map }
+  assert(map:cancelled())
+  pool:close()
+  assert(begun:size() < 80, "a cancelled map went on")
+end)
+
+test("closing wakes nobody's job, and a closed pool refuses tasks of all kinds", function()
+  local pool, free, log = worker.Pool { size = 1 }, worker.Channel(), test.log()
+  local job = async.spawn(function() log(pool:run(function() return free:recv() end)) end)
+  async.sleep(0)
+  local closer = async.spawn(pool.close, pool)
+  async.sleep(0)
+  test.raises("InvalidStateError", pool.run, pool, nothing)
+  test.raises("InvalidStateError", pool.map, pool, { 1 }, nothing)
+  pool:close() -- the second one does not wait
+  free:send "done"
+  job:await()
+  closer:await()
+  eq(log, { "done" })
+end)
+
+test("context variables stay with their program", function()
+  local var = async.ContextVar("var", "default")
+  var:set "here"
+  local e = test.raises("CopyError", worker.run, function() return var:get() end)
+  test.contains(e.message, "a ContextVar")
+  eq(worker.run(function(v) return v end, var:get()), "here")
+end)
+
+test("signals come to those who listen for them in a worker", function()
+  for _, kind in ipairs { "thread", "process" } do
+    local pool = worker.Pool { size = 1, kind = kind }
+    eq(pool:run(function()
+      local a, signal, p = require "rille.async", require "rille.signal", require "rille.process"
+      local t = a.spawn(signal.wait, "SIGUSR2")
+      a.sleep(0)
+      a.sleep(0)
+      p.kill(p.pid(), "SIGUSR2")
+      return t:await()
+    end), "SIGUSR2")
+    pool:close()
+  end
 end)
 
 test("a hundred tasks share a pool", function()
