@@ -2,6 +2,7 @@
 
 #include <rille/builtin.hpp>
 #include <rille/module.hpp>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,7 @@ namespace rille::worker {
 // ---- sending and receiving ---------------------------------------------------------------------
 
 int Channel::send(lua_State* L, std::unique_ptr<Message> message) {
+  if (!message->channels.empty()) has_carried_ = true;
   std::unique_lock lock(mutex_);
   if (closed_) {
     lock.unlock();
@@ -161,6 +163,7 @@ void Channel::give_up(rille_waiter* waiter, void* data) {
 }
 
 void Channel::give_back(std::unique_ptr<Message> message) {
+  if (!message->channels.empty()) has_carried_ = true;
   Wait* receiver = nullptr;
   {
     std::lock_guard lock(mutex_);
@@ -193,6 +196,98 @@ int Channel::push_received(lua_State* L, void* data) {
   lua_pushnil(L);
   lua_pushboolean(L, 0);
   return 2;
+}
+
+// ---- the end -----------------------------------------------------------------------------------
+
+// Values that are dropped may hold channels whose values hold channels: they end one after another,
+// and not one in another.
+Channel::~Channel() {
+  thread_local std::vector<std::unique_ptr<Message>> dropped;
+  thread_local bool is_dropping = false;
+  for (auto& message : items_) {
+    if (!message->channels.empty()) dropped.push_back(std::move(message));
+  }
+  if (std::exchange(is_dropping, true)) return;
+  while (!dropped.empty()) {
+    std::unique_ptr<Message> message = std::move(dropped.back());
+    dropped.pop_back();
+  }
+  is_dropping = false;
+}
+
+// All that can be reached from a channel by taking values out, and who else holds that. Channels
+// stay locked meanwhile, so that none is taken out; everywhere else only one is locked at a time.
+class Channel::Search {
+ public:
+  explicit Search(std::shared_ptr<Channel> from) { add(std::move(from)); }
+
+  // The values of those channels that only lie in each other. Where there are too many to look at
+  // each time, they stay.
+  std::vector<std::deque<std::unique_ptr<Message>>> take_unreachable() {
+    for (std::size_t i = 0; i < found_.size(); ++i) {
+      if (found_.size() > kMost) return {};
+      each_held(i, [this](const std::shared_ptr<Channel>& c) { ++places_[add(c)].inside; });
+    }
+    std::vector<std::size_t> alive;
+    for (std::size_t i = 0; i < found_.size(); ++i) {
+      bool is_held = found_[i].use_count() > places_[i].inside + 1;  // once by this
+      if (is_held) mark(i, &alive);
+    }
+    while (!alive.empty()) {
+      std::size_t i = alive.back();
+      alive.pop_back();
+      each_held(i, [&](const std::shared_ptr<Channel>& c) { mark(add(c), &alive); });
+    }
+    std::vector<std::deque<std::unique_ptr<Message>>> taken;
+    for (std::size_t i = 0; i < found_.size(); ++i) {
+      if (!places_[i].is_alive) taken.push_back(std::exchange(found_[i]->items_, {}));
+    }
+    return taken;
+  }
+
+ private:
+  static constexpr std::size_t kMost = 60;
+
+  struct Place {
+    long inside = 0;  // how often it lies in one of these channels
+    bool is_alive = false;
+  };
+
+  std::size_t add(std::shared_ptr<Channel> channel) {
+    auto [entry, is_new] = numbers_.try_emplace(channel.get(), found_.size());
+    if (is_new) {
+      found_.push_back(std::move(channel));
+      places_.emplace_back();
+      locks_.emplace_back(found_.back()->mutex_);
+    }
+    return entry->second;
+  }
+
+  template <class Function>
+  void each_held(std::size_t i, Function function) {
+    Channel* channel = found_[i].get();
+    for (const auto& message : channel->items_) {
+      for (const auto& held : message->channels) function(held);
+    }
+  }
+
+  void mark(std::size_t i, std::vector<std::size_t>* alive) {
+    if (!std::exchange(places_[i].is_alive, true)) alive->push_back(i);
+  }
+
+  std::unordered_map<Channel*, std::size_t> numbers_;
+  std::vector<std::shared_ptr<Channel>> found_;
+  std::vector<Place> places_;
+  std::vector<std::unique_lock<std::mutex>> locks_;  // of those found, which outlive them
+};
+
+void Channel::let_go(std::shared_ptr<Channel> channel) {
+  if (!channel || !channel->has_carried_) return;
+  std::vector<std::deque<std::unique_ptr<Message>>> unreachable;  // freed when nothing is locked
+  static std::mutex one_at_a_time;
+  std::lock_guard lock(one_at_a_time);
+  unreachable = Search(std::move(channel)).take_unreachable();
 }
 
 // ---- what Lua holds ----------------------------------------------------------------------------

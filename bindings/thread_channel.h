@@ -3,11 +3,13 @@
 
 #include <rille/module.h>
 
+#include <atomic>
 #include <deque>
 #include <limits>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "worker_codec.h"
 
@@ -22,6 +24,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   explicit Channel(std::size_t capacity) : capacity_(capacity) {}
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
+  ~Channel();
 
   // Waiting functions of Lua, see worker_lib.cpp. `receive` gives true and the value, a packet
   // whose modules are to be loaded first, or false once the channel is closed and empty.
@@ -35,12 +38,17 @@ class Channel : public std::enable_shared_from_this<Channel> {
   std::size_t size();
   bool is_closed();
 
+  // What a Lua state held of it goes. Channels may lie in each other, and in themselves: those that
+  // nobody can reach any more are emptied.
+  static void let_go(std::shared_ptr<Channel> channel);
+
   // From now on others hold it too, so that who waits in it may hope for them. REQUIRES: the thread
   // of the runtime that has made it, the first time.
   void share();
 
  private:
   enum class State { kWaiting, kGiven, kClosed };
+  class Search;
 
   // A task that waits. In one of the lists it belongs to that; then to its waiter.
   struct Wait {
@@ -65,12 +73,16 @@ class Channel : public std::enable_shared_from_this<Channel> {
   std::list<Wait*> senders_, receivers_;
   bool closed_ = false;
   bool shared_ = false;
+  std::atomic<bool> has_carried_{false};  // there were channels among its values
 };
 
 // What Lua holds.
 struct ChannelHandle {
   static constexpr char kName[] = "rille.Channel";
   explicit ChannelHandle(std::shared_ptr<Channel> c) : channel(std::move(c)) {}
+  ChannelHandle(const ChannelHandle&) = delete;
+  ChannelHandle& operator=(const ChannelHandle&) = delete;
+  ~ChannelHandle() { Channel::let_go(std::move(channel)); }
   std::shared_ptr<Channel> channel;
 };
 

@@ -140,7 +140,11 @@ void push_factory(lua_State* L, const char* code, std::size_t size, int count) {
   bool fits = from && to && from->count == count && to->count == count &&
               maker.version() == made.version() &&
               (maker.flags() & kStripped) == (made.flags() & kStripped);
-  if (!fits) luaL_error(L, "a function that was sent to a worker is malformed");
+  if (!fits) {
+    rille_push_error(L, "WorkerError", nullptr,
+                     "a function that was sent to a worker is malformed");
+    lua_error(L);
+  }
 
   std::string whole(code, size - 1);  // but for the end
   for (int i = 0; i < count; ++i) {

@@ -310,6 +310,7 @@ class Encoder {
       // Its upvalues are what scripts that are not trusted shall not have.
       if (is_sandbox()) return refuse(index, "a function of Rille's that no module has");
     }
+    check_environment(index);
     Info& info = add(index, identity, kFunction);
     info.code = code_of(index);
     int count = 0;
@@ -325,6 +326,16 @@ class Encoder {
     bool yes = lua_toboolean(L_, -1);
     lua_pop(L_, 1);
     return yes;
+  }
+
+  // Functions find the worker's globals there. One that has an environment of its own would not
+  // find what it means.
+  void check_environment(int index) {
+    lua_getfenv(L_, index);
+    lua_rawgeti(L_, kept_, kGlobals);
+    bool is_usual = lua_rawequal(L_, -1, -2);
+    lua_pop(L_, 2);
+    if (!is_usual) refuse(index, "a function with an environment of its own (setfenv)");
   }
 
   // The number of a function's bytecode among those of this message.
@@ -463,9 +474,10 @@ void push_kept(lua_State* L) {
 }
 
 void open_codec(lua_State* L, int setup) {
-  static const char* const kFields[] = {
-      "error",     "cancelled",   "group",         "array", "object",   "channel", "marks",
-      "is_signed", "make_signed", "make_unsigned", "raise", "tostring", "loaded",  "is_sandbox"};
+  static const char* const kFields[] = {"error",       "cancelled",     "group",  "array",
+                                        "object",      "channel",       "marks",  "is_signed",
+                                        "make_signed", "make_unsigned", "raise",  "tostring",
+                                        "loaded",      "is_sandbox",    "globals"};
   lua_pushlightuserdata(L, const_cast<char*>(&kKeptKey));
   lua_createtable(L, kLastKept, 0);
   int i = 0;

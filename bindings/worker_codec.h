@@ -27,8 +27,8 @@ enum class Values { kCall, kResults, kValue };
 // Prepares a Lua state; `setup` is a table with `error`, `cancelled`, `group`, `array`, `object`,
 // `channel` (metatables), `marks` (those of tables that have one of their own), `is_signed`,
 // `make_signed` and `make_unsigned` (for integers of 64 bits), `raise(path, what, value)`,
-// `tostring`, `loaded`, the modules that scripts have, and `is_sandbox`: whether they are not
-// trusted.
+// `tostring`, `loaded`, the modules that scripts have, `is_sandbox`: whether they are not trusted,
+// and `globals`, their environment.
 void open_codec(lua_State* L, int setup);
 
 // Encodes the values from the index `first` to the top. Where a table is given at the index
@@ -89,6 +89,7 @@ enum Kept {
   kToString,
   kLoaded,  // package.loaded, as scripts have it
   kIsSandbox,
+  kGlobals,    // of scripts
   kBytecodes,  // of functions that were sent
   kNames,      // of functions that modules have
   kFactories,  // of functions that have come, by their bytecode

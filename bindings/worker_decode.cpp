@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -48,6 +50,12 @@ void push_known_factory(lua_State* L, int kept, std::string_view code, int upval
   lua_pop(L, 1);
 }
 
+[[noreturn]] void raise(lua_State* L, const std::string& message) {
+  rille_push_error(L, "WorkerError", nullptr, message.c_str());
+  lua_error(L);
+  std::abort();
+}
+
 class Decoder {
  public:
   Decoder(lua_State* L, const Message& message, int channels)
@@ -65,7 +73,7 @@ class Decoder {
     read_modules();
     read_objects();
     std::size_t n = in_.count();
-    if (n > 7000) luaL_error(L_, "too many values");
+    if (n > 7000) raise(L_, "a message of a worker has too many values");
     luaL_checkstack(L_, static_cast<int>(n) + 16, "too many values");
     int first = lua_gettop(L_) + 1;
     for (std::size_t i = 0; i < n && in_.ok(); ++i) value(in_.byte());
@@ -79,7 +87,7 @@ class Decoder {
       }
       lua_settop(L_, top);
     }
-    if (!in_.ok() || in_.left() > 0) luaL_error(L_, "a message of a worker is malformed");
+    if (!in_.ok() || in_.left() > 0) raise(L_, "a message of a worker is malformed");
     for (int i = first - 1; i > base_; --i) lua_remove(L_, i);
     return static_cast<int>(n);
   }
@@ -100,7 +108,9 @@ class Decoder {
       lua_pushlstring(L_, name.data(), name.size());
       lua_pushvalue(L_, -1);
       lua_rawget(L_, -3);
-      if (lua_isnil(L_, -1)) luaL_error(L_, "module '%s' is not loaded", lua_tostring(L_, -2));
+      if (lua_isnil(L_, -1)) {
+        raise(L_, "module '" + std::string(name) + "' is not loaded here");
+      }
       lua_rawseti(L_, modules_, static_cast<int>(i));
       names_.push_back(name);
       lua_pop(L_, 1);
@@ -111,7 +121,7 @@ class Decoder {
   void read_objects() {
     std::vector<std::string_view> codes(in_.count());
     for (std::string_view& code : codes) code = in_.text();
-    std::size_t n = in_.count();
+    std::size_t n = in_.count(), parts = 0;
     infos_.reserve(n);
     for (std::size_t i = 1; i <= n && in_.ok(); ++i) {
       auto kind = static_cast<Kind>(in_.byte());
@@ -124,8 +134,9 @@ class Decoder {
         infos_.push_back({kind, static_cast<std::uint32_t>(upvalues)});
       } else {
         std::size_t listed = in_.count(), hashed = in_.count();
-        if (kind > kFunction) return void(in_.fail());
-        // A lie about the size shall not cost more than a megabyte.
+        // What the tables are said to hold is still to come: a byte at least for each value.
+        parts += listed + 2 * hashed;
+        if (kind > kFunction || parts > in_.left()) return void(in_.fail());
         constexpr std::size_t kMostAtOnce = 1 << 16;
         lua_createtable(L_, static_cast<int>(std::min(listed, kMostAtOnce)),
                         static_cast<int>(std::min(hashed, kMostAtOnce)));
@@ -217,8 +228,8 @@ class Decoder {
       lua_pushnil(L_);
     }
     if (!lua_isfunction(L_, -1)) {
-      luaL_error(L_, "module '%s' has no function '%s' here", std::string(names_[module]).c_str(),
-                 lua_tostring(L_, -2));
+      raise(L_, "module '" + std::string(names_[module]) + "' has no function '" +
+                    std::string(key) + "' here");
     }
     lua_replace(L_, -3);
     lua_pop(L_, 1);

@@ -18,11 +18,12 @@ local function load_module(name) return (sandbox and sandbox.require or require)
 -- FFI may be missing: literals and arithmetic make them too, and their text tells them apart.
 
 local two32, two32u
+local library -- what the parser opens for them: LuaJIT uses it at the end of the state too
 
 local function load_constants()
   local loaded = package.loaded.ffi
   two32, two32u = loadstring "return 4294967296LL, 4294967296ULL" ()
-  -- The parser has opened FFI for that.
+  library = library or package.loaded.ffi
   package.loaded.ffi = loaded
 end
 
@@ -69,7 +70,7 @@ core.setup {
   group = getmetatable(errors._group {}), array = marks.ARRAY, object = marks.OBJECT,
   marks = marks.own, is_signed = is_signed, make_signed = make_signed,
   make_unsigned = make_unsigned, raise = raise, tostring = tostring,
-  loaded = M.package.loaded, is_sandbox = sandbox ~= nil,
+  loaded = M.package.loaded, is_sandbox = sandbox ~= nil, globals = M.package.loaded._G,
 }
 
 -- ---- modules ------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ local floor = math.floor
 
 local M = {}
 
-local HEAD = 9 -- bytes: the kind, the number, how long the text is
+local MARK = "\240R" -- what each frame begins with, and nothing that is printed
+local HEAD = 11 -- bytes: the mark, the kind, the number, how long the text is
 local LONGEST = 2 ^ 32
 
 local function four(n)
@@ -22,19 +23,26 @@ local function number_at(text, at)
   return a + b * 256 + c * 65536 + d * 16777216
 end
 
+--- What came is no frame.
+function M.fail()
+  errors._raise("WorkerError", "what came from the worker's process is no message of a worker")
+end
+
 --- Writes a frame.
 ---@async
 function M.write(stream, kind, number, text)
   if #text >= LONGEST then errors._raise("CopyError", "cannot copy values of 4 GiB and more") end
-  stream:write(kind, four(number), four(#text), text)
+  stream:write(MARK, kind, four(number), four(#text), text)
 end
 
---- Reads a frame: kind, number, text; nil at the end.
+--- Reads a frame: kind, number, text.
 ---@async
+-- Errors: IncompleteReadError and OSError at the end of the connection; WorkerError.
 function M.read(stream)
   local head = stream:read_exactly(HEAD)
-  local size = number_at(head, 6)
-  return sub(head, 1, 1), number_at(head, 2), size > 0 and stream:read_exactly(size) or ""
+  if sub(head, 1, 2) ~= MARK then M.fail() end
+  local size = number_at(head, 8)
+  return sub(head, 3, 3), number_at(head, 4), size > 0 and stream:read_exactly(size) or ""
 end
 
 --- Values as a text. `number_of(channel)` gives the number under which the other side knows it.
@@ -50,6 +58,7 @@ end
 ---@async
 function M.unpack(text, channel_of)
   local at = find(text, "[!;]")
+  if not at then M.fail() end
   local channels = {}
   for number in sub(text, 1, at - 1):gmatch "%d+" do
     channels[#channels + 1] = channel_of(tonumber(number))

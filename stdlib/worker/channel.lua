@@ -74,7 +74,10 @@ function Channel:iter() return next_value, self end
 report.describe(Channel.send, function() return "a place in a channel" end)
 report.describe(Channel.recv, function() return "a value of a channel" end)
 
---- Makes a channel, which can be sent to workers.
+--- Makes a channel, which can be sent to workers, and through channels. It belongs to all that hold
+-- it: if a worker ends, it stays as it is for the others, and nobody is told. In the jobs of a
+-- process channels are used that the program has made. To wait for several, receive from each in a
+-- task of its own and see which is the first (`async.wait`): those that are cancelled lose nothing.
 ---@param capacity? integer  how many values it holds before `send` waits; nil: any number; 0: each
 -- `send` waits for a receiver
 ---@return Channel

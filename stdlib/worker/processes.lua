@@ -1,5 +1,8 @@
 --- Pools of processes: for what may crash, what blocks in C for long, and what has to be stopped
 -- whatever it is doing. A process has one job at a time; one that dies fails that job alone.
+--
+-- A process is not trusted to be well: what comes from it may be anything, for a job may have
+-- written over memory, or into the connection.
 local core = require "rille.core.worker"
 local socket = require "rille.core.worker_socket"
 local frames = require "rille.core.worker_frames"
@@ -122,13 +125,14 @@ local function cancel(self, number)
 end
 
 local function operate(self, kind, number, text)
-  local at = find(text, ";", 1, true)
-  local channel = self.channels[tonumber(sub(text, 1, at - 1))]
+  local channel, rest = text:match "^(%d+);(.*)$"
+  channel = self.channels[tonumber(channel)]
+  if not operations[kind] or not channel or self.operations[number] then frames.fail() end
   local operation = {}
   self.operations[number] = operation
   operation.task = spawn(function()
     operation.begun = true
-    local ok, answer, result, taken = protected(operations[kind], self, channel, sub(text, at + 1))
+    local ok, answer, result, taken = protected(operations[kind], self, channel, rest)
     self.operations[number] = nil
     -- One that was cancelled is answered too: the process counts its answers.
     local written = not self.dead
@@ -141,10 +145,11 @@ end
 -- answer, which is returned.
 local function drop_channels(self, text)
   local bar = find(text, "|", 1, true)
+  if not bar then frames.fail() end
   for number in sub(text, 1, bar - 1):gmatch "%d+" do
     number = tonumber(number)
-    self.numbers[self.channels[number]] = nil
-    self.channels[number] = nil
+    local channel = self.channels[number]
+    if channel then self.numbers[channel], self.channels[number] = nil, nil end
   end
   return sub(text, bar + 1)
 end
@@ -166,7 +171,9 @@ function Process:perform(paths, call)
     if kind == "X" then
       cancel(self, number)
     elseif kind == "B" then
-      core.give_back(self.channels[number], (unpack_values(text, channels_of(self))))
+      local channel = self.channels[number]
+      if not channel then frames.fail() end
+      core.give_back(channel, (unpack_values(text, channels_of(self))))
     else
       operate(self, kind, number, text)
     end
@@ -226,22 +233,29 @@ local function current_paths(self)
   return paths
 end
 
--- With a place in the pool that is given back whatever happens.
-local function work(self, ...)
-  local process = take(self)
-  local ok, done, text = protected(function(...)
-    return process:perform(current_paths(self), pack("call", numbering(process), ...))
-  end, ...)
+local function finish(self, process, ok, done, ...)
   local e = done -- unless it is ok
   if not ok and not errors.is(e, "CopyError") then
     -- A cancellation that comes while we look for the reason takes its place.
-    if not errors.is(e, "Cancelled") then e = select(2, protected(process.fault, process, e)) end
+    if errors.is(e, "IncompleteReadError") or errors.is(e, "OSError") then
+      e = select(2, protected(process.fault, process, e))
+    end
     process:kill()
   end
   give_back(self, process)
   if not ok then task.rethrow(e) end
-  if done == 1 then return unpack_values(text, channels_of(process)) end
-  codec.rethrow(unpack_values(text, channels_of(process)))
+  if done == 1 then return ... end
+  codec.rethrow(...)
+end
+
+-- With a place in the pool that is given back whatever happens.
+local function work(self, ...)
+  local process = take(self)
+  return finish(self, process, protected(function(...)
+    local done, text = process:perform(current_paths(self),
+      pack("call", numbering(process), ...))
+    return done, unpack_values(text, channels_of(process))
+  end, ...))
 end
 
 local function release(self, ok, ...)
@@ -282,8 +296,9 @@ return function(size)
       .. "and this host has named none (Options::executable)")
   end
   if not socket.may_start() then
-    errors._raise("PermissionError",
-      "Pool: processes have no sandbox, so only a program that may do everything starts them")
+    errors._raise("PermissionError", "Pool: the processes of a pool have no sandbox, so a script "
+      .. "that is in one cannot start them; threads (kind=\"thread\") may do what it may do itself",
+      { code = "EACCES" })
   end
   return setmetatable({ _size = size, _places = Semaphore(size), _idle = {}, _all = {} },
     Processes)

@@ -9,9 +9,9 @@ namespace rille::fuzz {
 
 namespace {
 
-constexpr std::array<std::string_view, 7> kLuaTargets = {
+constexpr std::array<std::string_view, 8> kLuaTargets = {
     "http1_client", "http1_server", "http2_client", "http2_server",
-    "json",         "multipart",    "websocket"};
+    "json",         "multipart",    "websocket",    "worker"};
 
 }  // namespace
 

@@ -237,6 +237,69 @@ test("a cancelled send leaves nothing in the channel", function()
   eq(ch:size(), 0)
 end)
 
+test("one of several channels can be waited for, and the others lose nothing", function()
+  local channels, tasks = {}, {}
+  for i = 1, 3 do channels[i] = worker.Channel() end
+  for i, ch in ipairs(channels) do tasks[i] = async.spawn(ch.recv, ch) end
+  worker.run(function(ch) ch:send "second" end, channels[2])
+  local done, pending = async.wait(tasks, { return_when = "FIRST_COMPLETED" })
+  eq({ #done, done[1]:result() }, { 1, "second" })
+  for _, t in ipairs(pending) do t:cancel() end
+  async.wait(pending)
+  for i = 1, 3 do channels[i]:send(i) end
+  for i = 1, 3 do eq(channels[i]:recv(), i) end
+end)
+
+test("a worker that ends while it holds a channel leaves it to the others", function()
+  local ch = worker.Channel(1)
+  local pool = worker.Pool { size = 1 }
+  test.raises("WorkerError", pool.run, pool, function()
+    ch:send "before"
+    require("rille.async").spawn(ch.send, ch, "never")
+    require("rille.async").sleep(0)
+    require("rille.process").exit(0)
+  end)
+  eq(ch:recv(), "before")
+  eq(ch:size(), 0)
+  ch:send "after"
+  eq(pool:run(function() return ch:recv() end), "after")
+  pool:close()
+end)
+
+test("a thousand channels are each for themselves", function()
+  local n = math.max(100, math.floor(1000 * test.SCALE))
+  local channels = {}
+  for i = 1, n do channels[i] = worker.Channel(1) end
+  local job = async.spawn(worker.run, function()
+    for i = 1, n do channels[i]:send(i * 2) end
+    return #channels
+  end)
+  for i = n, 1, -1 do eq(channels[i]:recv(), i * 2) end
+  eq(job:await(), n)
+end)
+
+test("channels that lie in each other can be taken out again", function()
+  local a, b = worker.Channel(), worker.Channel()
+  a:send { "self", a }
+  a:send(b)
+  b:send(a)
+  a = nil -- luacheck: ignore
+  collectgarbage()
+  collectgarbage()
+  local again = b:recv()
+  local first = again:recv()
+  eq(first[1], "self")
+  assert(first[2] == again and again:recv() == b)
+end)
+
+test("a wait in a channel can be limited in time, and loses nothing", function()
+  local ch = worker.Channel(1)
+  test.raises("TimeoutError", async.wait_for, ch.recv, 0.01, ch)
+  ch:send(1)
+  test.raises("TimeoutError", async.timeout, 0.01, function() ch:send(2) end)
+  eq({ ch:recv(), ch:size() }, { 1, 0 })
+end)
+
 test("waiting in a channel can be cancelled everywhere", function()
   cancel_everywhere {
     setup = function()

@@ -294,6 +294,54 @@ test("an error with what cannot be copied still arrives", function()
   test.contains(other.message, "cannot be copied")
 end)
 
+test("errors that hold themselves, or cannot be shown, arrive", function()
+  local e = test.raises("Odd", worker.run, function()
+    local err = errors.new("Odd", "odd", { list = {} })
+    err.me, err.list[1] = err, err
+    error(err, 0)
+  end)
+  assert(e.me == e and e.list[1] == e)
+  test.contains(e.traceback, "in a worker:")
+  local function silent(kind)
+    return setmetatable({}, { __tostring = function() error("no text, but " .. kind, 0) end })
+  end
+  local ok, other = pcall(worker.run, function() error(silent "this", 0) end)
+  eq(ok, false)
+  test.contains(other.message, "an error that cannot be copied")
+  e = test.raises("Odd", worker.run, function()
+    error(errors.new("Odd", "odd", { field = silent "that", n = 1 }), 0)
+  end)
+  eq({ e.n, e.field }, { 1, nil })
+  local cause = test.raises("Outer", worker.run, function()
+    error(errors.new("Outer", "outer", { cause = "a text" }), 0)
+  end).cause
+  eq(cause, "a text")
+end)
+
+test("an error of C's, of the stack and of memory arrives as what it is", function()
+  test.raises("bad argument #1 to 'rep'", worker.run, function()
+    local s = string.rep()
+    return s
+  end)
+  test.raises("stack overflow", worker.run, function()
+    local function deep() return 1 + deep() end
+    return deep()
+  end)
+  eq(worker.run(function() return "and the worker goes on" end), "and the worker goes on")
+end)
+
+test("large arguments and results arrive", function()
+  local n = math.max(1000000, math.floor(30000000 * test.SCALE))
+  local text = ("x"):rep(n)
+  for _, kind in ipairs { "thread", "process" } do
+    local pool = worker.Pool { size = 1, kind = kind }
+    local size, back = pool:run(function(s) return #s, s end, text)
+    eq(size, n)
+    assert(back == text)
+    pool:close()
+  end
+end)
+
 test("what cannot be copied is named with its path", function()
   local co = coroutine.create(print)
   local function refused(path, ...)
@@ -317,6 +365,54 @@ test("what cannot be copied is named with its path", function()
   test.contains(e.message, "a Thing")
   e = test.raises("CopyError", worker.run, echo, require("rille.async").Lock())
   test.contains(e.message, "argument #1")
+end)
+
+test("what each kind of thing is that cannot be copied is said", function()
+  local async = require "rille.async"
+  local task = async.spawn(function() end)
+  local pool = worker.Pool {}
+  local dir = test.tmpdir()
+  local file = require("rille.fs").open(dir .. "/file", "w")
+  local var = async.ContextVar "var"
+  local iterate = ("x"):gmatch "x"
+  local function wants(text, fn)
+    local e = test.raises("CopyError", worker.run, fn)
+    test.contains(e.message, "cannot copy upvalue '")
+    test.contains(e.message, text)
+  end
+  wants("upvalue 'task': a Task", function() return task end)
+  wants("upvalue 'pool': a worker.Pool", function() return pool end)
+  wants("upvalue 'file': a File", function() return file end)
+  wants("upvalue 'var': a ContextVar", function() return var end)
+  wants("upvalue 'iterate': a C function that no module has", function() return iterate end)
+  wants("upvalue 'var'", function() return function() return var end end)
+  pool:close()
+  file:close()
+  task:await()
+end)
+
+test("a function with an environment of its own is refused, in the depth too", function()
+  local fn = setfenv(function() return x end, { x = 1 }) -- luacheck: ignore
+  local e = test.raises("CopyError", worker.run, fn)
+  eq(e.path, "the function")
+  test.contains(e.message, "an environment of its own (setfenv)")
+  e = test.raises("CopyError", worker.run, echo, { list = { 1, { f = fn } } })
+  eq(e.path, "argument #1.list[2].f")
+  setfenv(fn, _G)
+  eq(worker.run(fn), nil)
+end)
+
+test("functions that hold each other in tables, and take any arguments, arrive", function()
+  local object = { n = 0 }
+  function object.add(...)
+    for i = 1, select("#", ...) do object.n = object.n + (select(i, ...) or 0) end
+    return object
+  end
+  object.call = function(...) return object.add(...).add(1) end
+  local copy = worker.run(object.call, 1, nil, 3)
+  eq(copy.n, 5)
+  assert(copy.call(1) == copy)
+  eq({ copy.n, object.n }, { 7, 0 })
 end)
 
 test("a result that cannot be copied is named", function()

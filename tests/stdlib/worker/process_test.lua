@@ -97,6 +97,88 @@ test("a process that crashes fails only its job", function()
   pool:close()
 end)
 
+test("a process that is told to end by SIGTERM cleans up, and its job fails", function()
+  let_workers_leak()
+  local pool, events = new(), worker.Channel()
+  local e = test.raises("WorkerError", pool.run, pool, function()
+    local a, p = require "rille.async", require "rille.process"
+    a.finally(function()
+      p.kill(p.pid(), "SIGTERM")
+      a.sleep(1000)
+    end, function() events:send "cleaned up" end)
+  end)
+  eq({ e.signal, e.code }, { "SIGTERM", nil })
+  eq(events:size(), 1)
+  eq(pool:run(function() return "replaced" end), "replaced")
+  pool:close()
+end)
+
+test("a process that accesses what is not its own fails only its job", function()
+  let_workers_leak()
+  local pool = new()
+  local e = test.raises("WorkerError", pool.run, pool, function()
+    return require("ffi").cast("int *", 8)[0]
+  end)
+  assert(e.signal == "SIGSEGV" or e.code == 1, e.message) -- a sanitizer has a status of its own
+  eq(pool:run(function() return "replaced" end), "replaced")
+  pool:close()
+end)
+
+test("a process that writes what is no message fails only its job, at once", function()
+  let_workers_leak()
+  for _, garbage in ipairs { "what is this? ", "\240RZ\0\0\0\0\0\0\0\0",
+    "\240RS\1\0\0\0\2\0\0\0xx", "\240RB\77\0\0\0\2\0\0\0;x", "\240RA\1\0\0\0\1\0\0\0x",
+    "\240RA\1\0\0\0\4\0\0\0|;\255\255", "\240RA\1\0\0\0\4\0\0\0|xxx" } do
+    local pool, begun = new(), worker.Channel()
+    local job = async.spawn(pool.run, pool, function(text)
+      local ffi, f = require "ffi", require "rille.fs"
+      ffi.cdef "long write(int fd, const void *data, size_t size);"
+      begun:send(true)
+      for _, name in ipairs(f.list "/proc/self/fd") do
+        local ok, target = pcall(f.readlink, "/proc/self/fd/" .. name)
+        if ok and tonumber(name) > 2 and target:find "^socket" then
+          ffi.C.write(tonumber(name), text, #text)
+        end
+      end
+      require("rille.async").sleep(1000)
+    end, garbage)
+    begun:recv()
+    local e = test.raises("WorkerError", job.await, job)
+    test.contains(e.message, "message of a worker")
+    eq(pool:run(function() return "goes on" end), "goes on")
+    pool:close()
+  end
+end)
+
+test("a pool in a process has processes of its own, which end with it", function()
+  local pool = new()
+  local kind, inner, own = pool:run(function()
+    local w, p = require "rille.worker", require "rille.process"
+    local function number() return require("rille.process").pid() end
+    local nested = w.Pool { size = 1, kind = "process" }
+    local a = nested:run(number)
+    assert(w.run(number) == p.pid(), "a thread is in the same process")
+    return "process", a, p.pid()
+  end)
+  eq(kind, "process")
+  assert(inner ~= own)
+  pool:close()
+  wait_for_end_of(inner)
+end)
+
+test("what processes print on stdout and stderr comes out", function()
+  local result = test.rille { "-e", [[
+    local pool = require("rille.worker").Pool { size = 1, kind = "process" }
+    pool:run(function()
+      print "printed"
+      io.stdout:write "written\n"
+      io.stderr:write "complained\n"
+    end)
+    pool:close()
+  ]] }
+  eq({ result.code, result.stdout, result.stderr }, { 0, "printed\nwritten\n", "complained\n" })
+end)
+
 test("a process that died while it was idle is replaced", function()
   local pool = new()
   local child = pool:run(pid)
@@ -285,6 +367,19 @@ test("workers end when their parent is killed, whatever they do", function()
   local a, b = result.stdout:match "(%d+)%s+(%d+)"
   wait_for_end_of(tonumber(a))
   wait_for_end_of(tonumber(b))
+end)
+
+test("idle workers end at once when their parent is killed", function()
+  local dir = test.tmpdir()
+  test.write(dir .. "/parent.lua", [[
+    local pool = require("rille.worker").Pool { size = 1, kind = "process" }
+    print(pool:run(function() return require("rille.process").pid() end))
+    io.stdout:flush()
+    os.execute("kill -KILL " .. require("rille.process").pid())
+  ]])
+  local result = test.rille { dir .. "/parent.lua" }
+  eq(result.signal, 9)
+  wait_for_end_of(tonumber(result.stdout))
 end)
 
 test("a script that ends with jobs under way leaves no process behind", function()

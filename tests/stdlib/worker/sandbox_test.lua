@@ -56,6 +56,6 @@ end)
 test("a sandbox has no pools of processes", function()
   eq(sandboxed [[
     local ok, e = pcall(require("rille.worker").Pool, { kind = "process" })
-    print(ok, e.kind)
-  ]], "false\tPermissionError\n")
+    print(ok, e.kind, e.code, e.message:find("kind=\"thread\"", 1, true) ~= nil)
+  ]], "false\tPermissionError\tEACCES\ttrue\n")
 end)
