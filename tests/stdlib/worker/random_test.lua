@@ -159,7 +159,7 @@ end
 
 test("what is made at random arrives as it was", function()
   local ch = worker.Channel()
-  for seed = 1, math.max(50, math.floor(1500 * test.SCALE)) do
+  for seed = 1, math.max(50, math.floor(500 * test.SCALE)) do
     local value = make(seed)
     ch:send(value)
     local ok, e = pcall(same, value, ch:recv())
@@ -170,7 +170,7 @@ end)
 test("what is made at random goes to threads and processes and comes back", function()
   for _, kind in ipairs { "thread", "process" } do
     local pool = worker.Pool { size = 1, kind = kind }
-    for seed = 10001, 10001 + math.floor(60 * test.SCALE) do
+    for seed = 10001, 10001 + math.floor(30 * test.SCALE) do
       local value = make(seed)
       local ok, e = pcall(same, value, pool:run(function(v) return v end, value))
       if not ok then error(("%s, seed %d: %s"):format(kind, seed, tostring(e)), 0) end
