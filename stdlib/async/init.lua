@@ -186,7 +186,7 @@ if is_editor then
   async.Queue, async.PriorityQueue, async.LifoQueue = queue.Queue, queue.PriorityQueue,
     queue.LifoQueue
   async.run, async.group = require("rille.async.run").run, require "rille.async.group"
-  async.Lock, async.Event = require "rille.async.lock", require "rille.async.event"
+  async.Lock, async.Event = require("rille.async.lock").Lock, require "rille.async.event"
   async.Condition, async.Barrier = require "rille.async.condition", require "rille.async.barrier"
 end
 
