@@ -68,3 +68,52 @@ test("a Task in the place of a list of them is told from a number in a list", fu
       ("bad argument #1 to '%s' (list of Tasks expected, got Task)"):format(name))
   end
 end)
+
+-- One process says what is wrong with each of these; all are calls in a script's line.
+local WRONG = {
+  { 'async.spawn(print "x")', "bad argument #1 to 'spawn' (function expected, got nil)" },
+  { "async.sleep()", "bad argument #1 to 'sleep' (number expected, got nil)" },
+  { "async.gather(print, print)", "bad argument #1 to 'gather' (table expected, got function)" },
+  { "async.gather({}, { return_error = true })", "option 'return_error'; there are: return_errors" },
+  { "async.timeout(print)", "bad argument #1 to 'timeout' (number expected, got function)" },
+  { "async.wait_for(5, print)", "bad argument #2 to 'wait_for' (number expected, got function)" },
+  { "async.with({}, print)", "a resource with 'exit' or 'close' expected, got table" },
+  { "async.call_later(print, 1)", "bad argument #1 to 'call_later' (number expected" },
+  { "async.run(async.sleep(0))", "bad argument #1 to 'run' (function expected, got nil)" },
+  { "table.sort({ 2, 1 }, function() async.sleep(0) end)", "cannot wait inside table.sort" },
+  { '("x"):gsub("x", function() async.sleep(0) end)', "cannot wait inside string.gsub" },
+  { "coroutine.yield(1)", "attempt to yield from outside a coroutine" },
+  { 'require("rille.fs").open("x", "q")', "bad argument #2 to 'open' (invalid mode 'q')" },
+  { 'require("rille.fs").mkdir("x", { recursive = true })', "there are: mode, parents" },
+  { 'require("rille.net").connect("localhost", 80)', "argument #1 to 'connect' (table expected" },
+  { 'require("rille.net").connect { host = "h" }', "argument 'port' to 'connect' (integer" },
+  { "require('rille.net').listen(8080)", "bad argument #1 to 'listen' (table expected" },
+  { 'require("rille.http").get("http://h/", { header = {} })', "option 'header'; there are: " },
+  { 'require("rille.http").post("http://h/", "body")', "argument #2 to 'post' (table" },
+  { "require('rille.http').serve(print)", "bad argument #1 to 'serve' (table expected" },
+  { 'require("rille.http").App():get("hello", print)', "does not begin with '/'" },
+  { 'require("rille.process").run "ls -l"', "bad argument #1 to 'run' (table expected" },
+  { 'require("rille.signal").on("INT", print)', "there is no signal 'INT'" },
+  { "require('rille.json').decode(nil)", "bad argument #1 to 'decode' (string expected" },
+  { "require('rille.worker').run(5)", "bad argument #1 to 'run' (function expected, got number)" },
+  { "require('rille.patterns').Pool {}", "bad argument 'create' to 'Pool' (function expected" },
+  { 'require "rille.asnyc"', "module 'rille.asnyc' not found" },
+}
+
+test("a wrong call says what is wrong with which argument, at the script's line", function()
+  local script = { 'local async = require "rille.async"' }
+  for _, case in ipairs(WRONG) do
+    script[#script + 1] = ("print((select(2, pcall(function()\n%s\nend))))"):format(case[1])
+  end
+  local result = test.script(table.concat(script, "\n"))
+  test.eq(result.code, 0)
+  local at = 1
+  for i, case in ipairs(WRONG) do
+    local line = ("script.lua:%d: "):format(3 * i)
+    local first = result.stdout:find(line, at, true)
+    assert(first, ("no message of line %d in:\n%s"):format(3 * i, result.stdout:sub(at)))
+    local text = result.stdout:sub(first, (result.stdout:find("\n", first, true)))
+    test.contains(text, case[2])
+    at = first + #line
+  end
+end)
