@@ -74,7 +74,7 @@ local WRONG = {
   { 'async.spawn(print "x")', "bad argument #1 to 'spawn' (function expected, got nil)" },
   { "async.sleep()", "bad argument #1 to 'sleep' (number expected, got nil)" },
   { "async.gather(print, print)", "bad argument #1 to 'gather' (table expected, got function)" },
-  { "async.gather({}, { return_error = true })", "option 'return_error'; there are: return_errors" },
+  { "async.gather({}, { return_error = true })", "'return_error'; there are: return_errors" },
   { "async.timeout(print)", "bad argument #1 to 'timeout' (number expected, got function)" },
   { "async.wait_for(5, print)", "bad argument #2 to 'wait_for' (number expected, got function)" },
   { "async.with({}, print)", "a resource with 'exit' or 'close' expected, got table" },
