@@ -414,7 +414,7 @@ end)
 
 test("write_timeout: a client slower than the server gets all of a long answer", function()
   local body = ("x"):rep(480 * 65536)
-  local port = start(function() return body end, { write_timeout = 0.25 })
+  local port = start(function() return body end, { write_timeout = 1 })
   local peer = frames.connect(port, { 4, 2 ^ 31 - 1 })
   peer:window(0, 2 ^ 31 - 1 - 65535):get(1)
   local size = 0
@@ -423,7 +423,7 @@ test("write_timeout: a client slower than the server gets all of a long answer",
     test.eq(data ~= nil, true, ("cut off after %d bytes"):format(size))
     size = size + #data
     if size >= #body then return end
-    if turn % 4 == 0 then async.sleep(0.008) end
+    if turn % 4 == 0 then async.sleep(0.02) end
   end
 end)
 
