@@ -83,10 +83,16 @@ ssize_t CachedFile::send(int socket, off_t at, std::size_t size) const {
 namespace {
 
 // A file within a folder. That is not kept open: another one may take its place.
-Socket open_within(const char* root, const char* path) {
-  Socket folder = open_now(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0);
+Socket open_within(const std::string& root, const char* path) {
+  constexpr int kFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+  // Where nothing on the way is a link, one call says so.
+  if (!std::strstr(path, "..")) {
+    Socket file = open_now(AT_FDCWD, (root + "/" + path).c_str(), kFlags, RESOLVE_NO_SYMLINKS);
+    if (file.is_open() || errno != ELOOP) return file;
+  }
+  Socket folder = open_now(AT_FDCWD, root.c_str(), O_PATH | O_DIRECTORY, 0);
   if (!folder.is_open()) return folder;
-  return open_now(folder.get(), path, O_RDONLY | O_NONBLOCK | O_NOCTTY, RESOLVE_BENEATH);
+  return open_now(folder.get(), path, kFlags, RESOLVE_BENEATH);
 }
 
 // A file by its path alone, which may be that of a device: to open that may do something.

@@ -55,8 +55,8 @@ return function(state, response, connection)
   cleanup.own(held)
   local guard = newproxy(true)
   getmetatable(guard).__gc = function()
-    -- Whatever runs at this moment is not to be disturbed.
-    if not held.is_over then task.schedule(nil, lose, held) end
+    -- Whatever runs at this moment is not to be disturbed. There may be no memory for it.
+    if not held.is_over then task.protected(task.schedule, nil, lose, held) end
   end
   response._exchange, response._guard = held, guard
   response._max_body = state.max_body

@@ -181,6 +181,9 @@ test("a file by its path is taken out of the system's cache, and nothing else is
   local stat, content = cached.take(nil, path)
   if not stat then return print "# skipped: the system tells nothing of its cache" end
   test.eq({ stat.size, content }, { 7, "content" })
+  fs.mkdir(dir .. "/a")
+  test.eq(cached.take(dir, "a/../file.txt").size, 7)
+  test.eq(cached.take(dir .. "/a", "../file.txt"), nil)
   for _, other in ipairs { dir .. "/none", dir, dir .. "/fifo", path .. "\0", "/dev/null" } do
     test.eq(cached.take(nil, other), nil, other)
   end
