@@ -35,6 +35,14 @@ Connection::~Connection() { close(); }
 
 void Connection::close() {
   if (state_ == kClosed) return;
+  // What was sent arrives, whatever went wrong behind it.
+  if (begun_ && transport_ && !kept_.empty()) {
+    std::string out = std::exchange(kept_, {});
+    uv_buf_t buffer;
+    buffer.base = out.data();
+    buffer.len = out.size();
+    if (!sending_) transport_->try_write(&buffer, 1);
+  }
   state_ = kClosed;
   deadline_ = 0;
   if (sending_) std::exchange(sending_, nullptr)->connection = nullptr;
@@ -55,14 +63,6 @@ std::unique_ptr<Transport> Connection::release(std::string* input) {
 }
 
 void Connection::cut() {
-  // What was sent arrives, whatever went wrong behind it.
-  if (begun_ && transport_ && !kept_.empty()) {
-    std::string out = std::exchange(kept_, {});
-    uv_buf_t buffer;
-    buffer.base = out.data();
-    buffer.len = out.size();
-    if (!sending_) transport_->try_write(&buffer, 1);
-  }
   if (state_ != kClosed && framing_ == ResponseHead::kToEnd) transport_->abort();
   close();
 }
