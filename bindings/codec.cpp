@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <new>
-#include <vector>
 
 #ifdef RILLE_HAS_ZLIB
 #include <zlib.h>

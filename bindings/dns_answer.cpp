@@ -3,7 +3,6 @@
 #include <ares.h>
 #include <uv.h>
 
-#include <cstdint>
 #include <memory>
 #include <string>
 

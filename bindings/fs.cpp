@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <climits>
-#include <string>
 
 #include "fs_calls.h"
 

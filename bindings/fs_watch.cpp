@@ -1,7 +1,6 @@
 // bindings/fs_watch.cpp: changes in folders, as Lua gets them.
 #include <memory>
 #include <string>
-#include <utility>
 
 #include "fs_calls.h"
 #include "watch_hub.h"

@@ -1,6 +1,5 @@
 #include "http2_session.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "http2_callbacks.h"

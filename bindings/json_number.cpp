@@ -1,6 +1,8 @@
 #include "json_number.h"
 
+#include <charconv>
 #include <cmath>
+#include <limits>
 
 namespace rille::json {
 

@@ -1,9 +1,7 @@
 // Numbers of JSON: read exactly, written in as few digits as read back the same.
 #pragma once
 
-#include <charconv>
 #include <cstdint>
-#include <limits>
 
 namespace rille::json {
 

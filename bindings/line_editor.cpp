@@ -11,7 +11,6 @@
 
 #include <condition_variable>
 #include <cstdlib>
-#include <cstring>
 #include <cwchar>
 #include <mutex>
 #include <rille/module.hpp>

@@ -1,7 +1,6 @@
 // Tasks that wait for things which come one by one: connections, datagrams.
 #pragma once
 
-#include <algorithm>
 #include <deque>
 #include <memory>
 #include <rille/module.hpp>

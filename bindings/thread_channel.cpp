@@ -4,7 +4,6 @@
 #include <rille/module.hpp>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 namespace rille::worker {
 

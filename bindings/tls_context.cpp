@@ -2,7 +2,6 @@
 // on a thread of the pool.
 
 #include <cstring>
-#include <iterator>
 
 #include "tls.h"
 

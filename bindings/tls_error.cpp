@@ -1,7 +1,6 @@
 // TLS errors: OpenSSL's codes by name, and texts that say which certificate of whom is meant.
 #include <arpa/inet.h>
 
-#include <algorithm>
 #include <cctype>
 #include <ctime>
 

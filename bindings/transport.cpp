@@ -2,8 +2,6 @@
 
 #include <sys/socket.h>
 
-#include <cstring>
-
 namespace rille {
 
 void Failure::push(lua_State* L, const char* syscall, const std::string& address) const {

@@ -1,6 +1,5 @@
 #include "websocket_connection.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "stream.h"

@@ -3,7 +3,6 @@
 // cycles and sharing are kept and nothing nests, however deep the values do.
 #pragma once
 
-#include <cstdint>
 #include <lua.hpp>
 #include <memory>
 #include <string>

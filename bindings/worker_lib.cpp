@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <rille/builtin.hpp>
 #include <rille/module.hpp>
-#include <string_view>
 #include <utility>
 
 #include "thread_channel.h"

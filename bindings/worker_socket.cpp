@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdint>
 #include <rille/builtin.hpp>
 #include <rille/rille.hpp>
 #include <thread>

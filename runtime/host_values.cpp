@@ -1,6 +1,5 @@
 // Values of a host's into Lua and back.
 #include <algorithm>
-#include <cstring>
 
 #include "host.h"
 #include "host_class.h"

@@ -9,7 +9,6 @@
 #include <lua.hpp>
 #include <rille/builtin.hpp>
 #include <rille/rille.hpp>
-#include <stdexcept>
 
 #include "host.h"
 #include "searchers.h"

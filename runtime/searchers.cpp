@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <rille/builtin.hpp>
-#include <string>
 
 #include "embedded.h"
 

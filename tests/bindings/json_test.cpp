@@ -1,5 +1,4 @@
 // What decoding and encoding leave behind when memory runs out or Lua raises an error within.
-#include <cstdlib>
 #include <lua.hpp>
 
 #include "support/runtime_fixture.hpp"

@@ -28,6 +28,22 @@ function M.await(task, wire)
   return task:await()
 end
 
+--- What a server was told, as the bits of `mode` say: little or much of everything, no times.
+function M.server_settings(mode, handler, options)
+  local small = M.has(mode, 1)
+  local all = {
+    max_header_bytes = small and 300 or nil, max_headers = small and 6 or nil,
+    max_target_bytes = small and 60 or nil, max_body_bytes = small and 50 or nil,
+    max_requests = M.has(mode, 2) and 2 or nil, cancel_on_disconnect = M.has(mode, 16),
+    header_timeout = 0, body_timeout = 0, idle_timeout = 0, write_timeout = 0,
+  }
+  for name, value in pairs(options) do all[name] = value end
+  local settings = require("rille.http.server_options").read(all, "serve")
+  settings.handler = handler
+  settings.upgraded = function() end
+  return settings
+end
+
 --- Splits an input: a number that chooses what is done, another one for the cuts, the bytes.
 function M.split(input) return input:byte(1), input:byte(2), input:sub(3) end
 

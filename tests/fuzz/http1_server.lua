@@ -4,7 +4,6 @@ local async = require "rille.async"
 local http = require "rille.http"
 local http1 = require "rille.core.http1"
 local connection = require "rille.http.connection"
-local options_of = require "rille.http.server_options"
 local fuzz, drive = require "fuzz.wire", require "drive"
 
 local function list(values)
@@ -62,18 +61,10 @@ local function handler(req)
 end
 
 local function settings(mode)
-  local small = drive.has(mode, 1)
-  local own = options_of.read({
-    max_header_bytes = small and 300 or nil, max_headers = small and 6 or nil,
-    max_target_bytes = small and 60 or nil, max_body_bytes = small and 50 or nil,
-    max_requests = drive.has(mode, 2) and 2 or nil, compress = drive.has(mode, 4) and {
-      min_bytes = 1 } or nil, handler_timeout = drive.has(mode, 8) and 10 or nil,
-    cancel_on_disconnect = drive.has(mode, 16), header_timeout = 0, body_timeout = 0,
-    idle_timeout = 0, write_timeout = 0,
-  }, "serve")
-  own.handler = handler
-  own.upgraded = function() end
-  return own
+  return drive.server_settings(mode, handler, {
+    compress = drive.has(mode, 4) and { min_bytes = 1 } or nil,
+    handler_timeout = drive.has(mode, 8) and 10 or nil,
+  })
 end
 
 local function serve(bytes, mode, seed)

@@ -3,7 +3,6 @@
 local async = require "rille.async"
 local http = require "rille.http"
 local http2 = require "rille.http.http2_server"
-local options_of = require "rille.http.server_options"
 local fuzz, drive = require "fuzz.wire", require "drive"
 
 require "rille.net" -- makes the class of streams
@@ -40,17 +39,7 @@ local function handler(req)
 end
 
 local function settings(mode)
-  local small = drive.has(mode, 1)
-  local own = options_of.read({
-    max_header_bytes = small and 300 or nil, max_headers = small and 6 or nil,
-    max_target_bytes = small and 60 or nil, max_body_bytes = small and 50 or nil,
-    max_requests = drive.has(mode, 2) and 2 or nil, compress = drive.has(mode, 4),
-    cancel_on_disconnect = drive.has(mode, 16), header_timeout = 0, body_timeout = 0,
-    idle_timeout = 0, write_timeout = 0,
-  }, "serve")
-  own.handler = handler
-  own.upgraded = function() end
-  return own
+  return drive.server_settings(mode, handler, { compress = drive.has(mode, 4) })
 end
 
 -- A frame's head is its length, type, flags and stream: nine bytes.

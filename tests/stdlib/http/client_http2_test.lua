@@ -285,26 +285,11 @@ test("a streamed response is released at the end of its task", function()
   wait_for_idle(s)
 end)
 
--- Cancels what `make` starts at its wait number `n`; false once it has no more of them.
+-- Cancels what `make` does at its wait number `n`; false once it has no more of them.
 local function cancel_at(n, turns, make)
-  local probe = require "rille.core.probe"
-  local victim
-  local waits = 0
-  probe.on_wait(function(task)
-    if task ~= victim then return end
-    waits = waits + 1
-    if waits ~= n then return end
-    local function cancel(left)
-      if left > 0 then return async.call_soon(cancel, left - 1) end
-      victim:cancel "here"
-    end
-    cancel(turns)
-  end)
-  victim = async.spawn(make)
-  async.wait { victim }
-  probe.on_wait(nil)
+  local reached, victim = raw.cancel_at(n, turns, make)
   if not victim:cancelled() then victim:await() end
-  return waits >= n
+  return reached
 end
 
 test("what is cancelled wherever it waits leaves nothing behind", { limit = 20 }, function()

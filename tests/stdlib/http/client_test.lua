@@ -337,27 +337,13 @@ end)
 
 -- ---- cancellation -------------------------------------------------------------------------------
 
--- Cancels one request at its n-th wait, `turns` turns after it began to wait. Returns whether there
--- was such a wait.
+-- Cancels one request at its n-th wait; false if it has no such wait.
 local function cancel_at(url, n, turns, options)
-  local waits, victim = 0, nil
-  probe.on_wait(function(task)
-    if task ~= victim then return end
-    waits = waits + 1
-    if waits ~= n then return end
-    local function cancel(left)
-      if left > 0 then return async.call_soon(cancel, left - 1) end
-      victim:cancel "here"
-    end
-    cancel(turns)
-  end)
-  victim = async.spawn(http.get, url, options)
-  async.wait { victim }
-  probe.on_wait(nil)
-  if waits >= n and not victim:cancelled() then
+  local reached, victim = raw.cancel_at(n, turns, http.get, url, options)
+  if reached and not victim:cancelled() then
     test.eq(victim:result().status, 200) -- it was handed over before
   end
-  return waits >= n
+  return reached
 end
 
 test("a request that is cancelled wherever it waits leaves nothing open", function()

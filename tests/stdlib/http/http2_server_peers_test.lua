@@ -1,75 +1,14 @@
 -- The server of HTTP/2 opposite other programs: curl, nghttp, h2load, Python's h2.
 local async, test = require "rille.async", require "support.test"
 local http = require "rille.http"
+local peer_app, peers = require "stdlib.http.peer_app", require "stdlib.http.peers"
 local raw = require "stdlib.http.raw"
 local frames = require "stdlib.http.frames"
 local tls = require "support.tls"
 
 if not frames.are_spoken() then return end
 
-local function peer_test(command, name, fn)
-  if os.execute("command -v " .. command .. " > /dev/null 2>&1") == 0 then return test(name, fn) end
-  print("# skipped: " .. command .. " is not there: " .. name)
-end
-
--- The Python that has a module: mostly the system's own, which need not be the first one.
-local function python_test(module, name, fn)
-  for _, python in ipairs { "python3", "/usr/bin/python3" } do
-    if os.execute(python .. " -c 'import " .. module .. "' > /dev/null 2>&1") == 0 then
-      return test(name, function() fn(python) end)
-    end
-  end
-  print("# skipped: Python's " .. module .. " is not there: " .. name)
-end
-
-local TEXT = ("0123456789abcdef"):rep(20000)
-
-local function make_app(dir)
-  local app = http.App()
-  app:get("/hello", function(req) return "hello " .. req.version end)
-  app:post("/echo", function(req) return req:body() end)
-  app:post("/count", function(req)
-    local size = 0
-    for chunk in req:chunks() do size = size + #chunk end
-    return tostring(size)
-  end)
-  app:post("/upload", function(req)
-    local log = {}
-    for part in req:multipart() do
-      log[#log + 1] = part.filename and part.filename .. "=" .. part:save(dir .. "/uploaded")
-        or part.name .. ":" .. part:text()
-    end
-    return table.concat(log, " ")
-  end)
-  app:get("/stream", function()
-    local n = 0
-    return http.response { trailers = { ["X-Sum"] = "1" }, stream = function()
-      n = n + 1
-      async.sleep(0)
-      return n <= 100 and TEXT:sub(1, 3200) or nil
-    end }
-  end)
-  app:get("/events", function()
-    local n = 0
-    return http.response { sse = function()
-      n = n + 1
-      return n <= 3 and { data = n, id = n } or nil
-    end }
-  end)
-  app:get("/set", function() return http.response { body = "" }:set_cookie("a", "1") end)
-  app:get("/cookies", function(req) return req.cookies.a end)
-  app:static("/files", dir)
-  return app
-end
-
-local function start(options)
-  local dir = test.tmpdir()
-  test.write(dir .. "/f.txt", TEXT)
-  local server = make_app(dir):serve(options or {})
-  test.defer(function() server:close(0) end)
-  local scheme = server._tls and "https" or "http"
-  return scheme .. "://127.0.0.1:" .. (server.port or 0), dir, server
-end
+local peer_test, start, TEXT = peers.test, peer_app.start, peer_app.TEXT
 
 local function run(command, base, dir)
   local output, status = raw.run("cd " .. dir .. " && " .. command:gsub("@@", base))
@@ -162,7 +101,7 @@ peer_test("h2load", "h2load: a thousand streams at once, none fails, nothing sta
   server:close()
 end)
 
-python_test("h2", "Python's h2: a thousand streams at once on ten connections", function(python)
+peer_test("python:h2", "Python's h2: a thousand streams at once on ten connections", function()
   local go, waiting = async.Event(), 0
   local server = http.serve { handler = function(req)
     waiting = waiting + 1
@@ -206,5 +145,5 @@ for s, h in socks:
     s.close()
 print(good)
 ]])
-  test.eq(run(python .. " client.py " .. server.port, "", dir), "1000\n")
+  test.eq(run(peers.PYTHON .. " client.py " .. server.port, "", dir), "1000\n")
 end)

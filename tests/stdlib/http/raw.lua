@@ -167,6 +167,28 @@ function raw.open_files(before)
   return least
 end
 
+--- Runs fn(...) in a task that is cancelled at its n-th wait, `turns` turns after that has begun.
+---@return boolean  whether there was such a wait
+---@return Task
+function raw.cancel_at(n, turns, fn, ...)
+  local probe = require "rille.core.probe"
+  local waits, victim = 0, nil
+  probe.on_wait(function(task)
+    if task ~= victim then return end
+    waits = waits + 1
+    if waits ~= n then return end
+    local function cancel(left)
+      if left > 0 then return async.call_soon(cancel, left - 1) end
+      victim:cancel "here"
+    end
+    cancel(turns)
+  end)
+  victim = async.spawn(fn, ...)
+  async.wait { victim }
+  probe.on_wait(nil)
+  return waits >= n, victim
+end
+
 --- Runs a scenario again and again; each time one of the tasks that `is_meant` is cancelled at the
 -- n-th wait of them all, at once or some turns later. Looks afterwards for what was left behind.
 function raw.cancel_everywhere(most, is_meant, scenario)

@@ -1,70 +1,10 @@
 -- The server opposite other programs: curl, nginx in front of it, Python's http.client.
 local async, test = require "rille.async", require "support.test"
 local http, net = require "rille.http", require "rille.net"
+local peer_app, peers = require "stdlib.http.peer_app", require "stdlib.http.peers"
 local raw = require "stdlib.http.raw"
 
-local function has(command)
-  return os.execute("command -v " .. command .. " > /dev/null 2>&1") == 0
-end
-
-local function peer_test(command, name, fn)
-  if has(command) then return test(name, fn) end
-  print("# skipped: " .. command .. " is not there: " .. name)
-end
-
-local TEXT = ("0123456789abcdef"):rep(20000)
-
-local function make_app(dir)
-  local app = http.App()
-  app:get("/hello/{name}", function(req) return "hello " .. req.params.name end)
-  app:post("/echo", function(req)
-    return 200, req:body(), { ["Content-Type"] = req.headers["content-type"] or "text/plain" }
-  end)
-  app:post("/count", function(req)
-    local size = 0
-    for chunk in req:chunks() do size = size + #chunk end
-    return tostring(size)
-  end)
-  app:post("/upload", function(req)
-    local log = {}
-    for part in req:multipart() do
-      if part.filename then
-        log[#log + 1] = part.filename .. "=" .. part:save(dir .. "/uploaded")
-      else
-        log[#log + 1] = part.name .. ":" .. part:text()
-      end
-    end
-    return table.concat(log, " ")
-  end)
-  app:get("/stream", function()
-    local n = 0
-    return http.response { stream = function()
-      n = n + 1
-      async.sleep(0)
-      return n <= 100 and TEXT:sub(1, 3200) or nil
-    end }
-  end)
-  app:get("/events", function()
-    local n = 0
-    return http.response { sse = function()
-      n = n + 1
-      return n <= 3 and { data = n, id = n } or nil
-    end }
-  end)
-  app:get("/who", function(req)
-    return ("%s %s %s"):format(req.remote, req.scheme, req.host)
-  end)
-  app:static("/files", dir)
-  return app
-end
-
-local function start(options)
-  local dir = test.tmpdir()
-  test.write(dir .. "/f.txt", TEXT)
-  local server = make_app(dir):serve(options)
-  test.defer(function() server:close(0) end)
-  return "http://127.0.0.1:" .. (server.port or 0), dir, server
-end
+local peer_test, start, TEXT = peers.test, peer_app.start, peer_app.TEXT
 
 peer_test("curl", "curl: uploads, ranges, conditions, HEAD, expectations", function()
   local base, dir = start { max_body_bytes = 0 }
@@ -95,7 +35,7 @@ end)
 
 peer_test("nginx", "nginx in front: everything passes through, by TCP and Unix", function()
   local dir = test.tmpdir()
-  local backend = make_app(dir)
+  local backend = peer_app.new(dir)
   test.write(dir .. "/f.txt", TEXT)
   local tcp = backend:serve { trusted_proxies = { "127.0.0.1", "unix" } }
   local unix = backend:serve { path = dir .. "/socket", trusted_proxies = { "unix" } }
