@@ -32,6 +32,9 @@ end
 -- died of it, else what runs is looked at.
 return function(e, co)
   if type(e) ~= "string" then return e end
+  -- What a native function that waits says of its arguments names the place that wraps it.
+  local said = byte(e) == R and match(e, "^rille/core/wrap%.lua:%d+: (.*)$")
+  if said then return (place(co, co and 0 or 2) or "") .. said end
   local got = instead(e)
   if not got then return e end
   local where, name = place(co, co and 0 or 2)

@@ -54,6 +54,15 @@ test("so does one that is caught, or in a task, a group, a callback or a worker"
   test.eq(n, 8)
 end)
 
+test("a wrong argument of a native function that waits names the script's line", function()
+  local text = "bad argument #1 to 'nap' (number expected, got string)"
+  local function native() error("rille/core/wrap.lua:1: " .. text, 0) end
+  local ok, e = pcall(native)
+  test.eq(ok, false)
+  test.matches(e, "^[^\n]*misuse_test%.lua:%d+: ")
+  test.contains(e, text)
+end)
+
 test("an error of the script's own passes as it is", function()
   local function own() error("rille/x.lua:1: attempt to index global 'self' (a nil value)", 0) end
   local ok, e, more = pcall(own)
