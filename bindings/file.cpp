@@ -225,6 +225,7 @@ class MakeTempFile : public Job {
  protected:
   int permit(const Access& access) override {
     file_->path = path_;
+    syscall_ = "mkstemp";
     return permit_path(access, Access::kWrite, Access::Last::kEntry);
   }
 

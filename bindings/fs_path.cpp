@@ -276,6 +276,7 @@ class MakeTempDir : public Job {
  protected:
   int permit(const Access& access) override {
     asked_ = path_;
+    syscall_ = "mkdtemp";
     return permit_path(access, Access::kWrite, Access::Last::kEntry);
   }
   Step work() override { return mkdtemp(path_.data()) ? Step::kDone : fail("mkdtemp"); }

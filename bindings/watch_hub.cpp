@@ -134,7 +134,7 @@ std::shared_ptr<Hub> Hub::of(lua_State* L) {
   return holder->hub;
 }
 
-Hub::Hub(lua_State* L) : loop_(rille_loop(L)), pools_(&pools_of(L)) {}
+Hub::Hub(lua_State* L) : loop_(rille_loop(L)), access_(Access::share(L)), pools_(&pools_of(L)) {}
 
 Hub::~Hub() {
   if (fd_ >= 0) close(fd_);

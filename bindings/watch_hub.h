@@ -65,8 +65,7 @@ class Watch {
 
   std::shared_ptr<Hub> hub_;
   std::string path_;
-  std::string real_path_;          // also when the working directory is another one
-  std::shared_ptr<void> checked_;  // keeps that path open where it was checked
+  std::string real_path_;  // also when the working directory is another one
   bool recursive_;
   uint64_t id_ = 0;  // none until it is registered
   int root_ = -1;
@@ -141,6 +140,7 @@ class Hub : public std::enable_shared_from_this<Hub> {
   }
 
   uv_loop_t* loop_;
+  std::shared_ptr<const Access> access_;  // null where everything is granted
   Pools* pools_;
   int fd_ = -1;
   bool gone_ = false;

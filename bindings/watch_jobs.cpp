@@ -60,8 +60,8 @@ class Hub::Cover : public Job {
       auto it = hub_->watches_.find(id);
       if (it == hub_->watches_.end()) continue;
       const Watch* w = it->second;
-      tasks_.push_back({id, w->real_path_, std::move(folder), w->is_folder_, w->device_, w->inode_,
-                        w->checked_});
+      tasks_.push_back(
+          {id, w->real_path_, std::move(folder), w->is_folder_, w->device_, w->inode_});
     }
   }
 
@@ -72,14 +72,17 @@ class Hub::Cover : public Job {
   }
 
  protected:
-  int permit(const Access&) override { return 0; }  // the root was
+  int permit(const Access&) override { return 0; }  // see `find`
 
   Step work() override {
     for (Task& task : tasks_) {
+      CheckedPath checked;
       if (task.is_folder) {
+        if (!find(task, &checked)) continue;
         // What has gone meanwhile is covered as far as it is there.
-        task.status = cover(inotify_, {task.root, task.checked != nullptr}, task.folder, true,
-                            *this, &task.covered);
+        bool is_confined = hub_->access_ != nullptr;
+        task.status = cover(inotify_, {is_confined ? checked.path() : task.root, is_confined},
+                            task.folder, true, *this, &task.covered);
       } else {
         struct stat st;
         bool same = stat(task.root.c_str(), &st) == 0 && st.st_dev == task.device &&
@@ -120,10 +123,21 @@ class Hub::Cover : public Job {
     bool is_folder;
     dev_t device;
     ino_t inode;
-    std::shared_ptr<void> checked;  // keeps what `root` leads through open
     int status = 0;
     std::vector<Covered> covered = {};
   };
+
+  // Where not everything is granted: whether the folder is still what it was. It is not kept open
+  // meanwhile, for then its end would not be told.
+  bool find(const Task& task, CheckedPath* checked) const {
+    if (!hub_->access_) return true;
+    Refusal ignored;
+    struct stat st;
+    return hub_->access_->check_path(task.root, Access::kRead, Access::Last::kObject, checked,
+                                     &ignored) == 0 &&
+           fstat(checked->descriptor(), &st) == 0 && st.st_dev == task.device &&
+           st.st_ino == task.inode;
+  }
 
   std::shared_ptr<Hub> hub_;
   int inotify_ = -1;
@@ -171,10 +185,6 @@ class Hub::Start : public Job {
     if (hub_->gone_) return;
     if (status_ == 0 && !stopped()) {
       watch_->real_path_ = std::move(real_path_);
-      if (checked_ && S_ISDIR(st_.st_mode)) {
-        watch_->real_path_ = path_;
-        watch_->checked_ = checked_;
-      }
       watch_->root_ = root_;
       watch_->is_folder_ = S_ISDIR(st_.st_mode);
       watch_->device_ = st_.st_dev;

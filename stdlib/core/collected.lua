@@ -12,10 +12,11 @@ local loaded, newproxy, getmetatable, protected = package.loaded, newproxy, getm
 return function(fn)
   local guard = newproxy(true)
   getmetatable(guard).__gc = function()
+    -- An error would come up in whoever has made the collector run.
     if loaded["rille.core.sandbox"] then
       protected(task.schedule, nil, fn) -- which may lack the memory
     else
-      fn()
+      protected(fn)
     end
   end
   return guard

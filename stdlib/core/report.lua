@@ -28,7 +28,7 @@ local function add_details(lines, e, depth)
     if errors.is_error(inner) and inner.traceback ~= "" then lines[#lines + 1] = inner.traceback end
     add_details(lines, inner, depth + 1)
   end
-  if errors.is(e, "ErrorGroup") then
+  if errors.is(e, "ErrorGroup") and type(e.errors) == "table" then
     for i, inner in ipairs(e.errors) do
       if i > 10 then
         lines[#lines + 1] = ("and %d errors more"):format(#e.errors - 10)

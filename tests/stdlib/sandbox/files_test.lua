@@ -122,6 +122,12 @@ test("with both grants all works in a folder; errors show the script's paths", f
     local event = watch()
     assert(event.path == p .. "9" and event.type == "create", event.path)
     watch:close()
+    fs.mkdir(granted .. "/watched/inner", { parents = true })
+    watch = fs.watch(granted .. "/watched", { recursive = true })
+    fs.remove(granted .. "/watched", { recursive = true })
+    local last
+    for e in watch do last = e end
+    assert(last.type == "delete" and last.path == granted .. "/watched", last.path)
     local function message(fn, ...) return tostring(select(2, pcall(fn, ...))) end
     local function says(text, ...) assert(message(...) == "OSError: " .. text, message(...)) end
     says("file already exists: mkdir '" .. p .. "'", fs.mkdir, p)
@@ -129,6 +135,7 @@ test("with both grants all works in a folder; errors show the script's paths", f
       p .. "none", p)
     says("directory not empty: rmdir '" .. granted .. "'", fs.remove, granted)
     says("file already exists: open '" .. p .. "'", fs.open, p, "x")
+    says("no such file or directory: mkstemp '" .. p .. "none/yXXXXXX'", fs.mkstemp, p .. "none/y")
     says("not a directory: scandir '" .. p .. "'", fs.list, p)
   ]], "read write")
 end)

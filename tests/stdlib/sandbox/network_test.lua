@@ -187,8 +187,12 @@ test("Unix sockets are files that must be granted for both", function()
     local path = granted .. "/socket"
     local listener = net.listen { path = path }
     assert(listener:address().path == path)
-    local server = async.spawn(listener.serve, listener, function(s) s:write(s:read_until "\n") end)
+    local server = async.spawn(listener.serve, listener, function(s)
+      assert(s:address().path == path, s:address().path)
+      s:write(s:read_until "\n")
+    end)
     local s = net.connect { path = path }
+    assert(s:peer().path == path, s:peer().path)
     s:write "x\n"
     assert(s:read_until "\n" == "x\n")
     s:close()
