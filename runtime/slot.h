@@ -8,6 +8,7 @@
 
 namespace rille {
 
+class Scheduler;
 struct WaitList;
 
 // Tickets of waits and ids of scopes are doubles: 31 bits for the wait's number or the scope's
@@ -61,8 +62,10 @@ struct Slot {
 
 // Tasks that wait, first come, first served. Lives in a userdata.
 struct WaitList {
+  explicit WaitList(Scheduler* s) : scheduler(s) {}
   static constexpr char kTag = 0;
   const char* tag = &kTag;  // scripts can put any other userdata in its place
+  Scheduler* scheduler;     // got at faster than through an upvalue
   uint32_t head = 0;
   uint32_t tail = 0;
 };

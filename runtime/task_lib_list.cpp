@@ -5,8 +5,9 @@ namespace rille {
 
 struct TaskLib::Lists {
   static int wait_list(lua_State* L) {
-    check_memory(L, self(L));
-    new (lua_newuserdata(L, sizeof(WaitList))) WaitList;
+    Scheduler* s = self(L);
+    check_memory(L, s);
+    new (lua_newuserdata(L, sizeof(WaitList))) WaitList(s);
     return 1;
   }
 
@@ -31,8 +32,8 @@ struct TaskLib::Lists {
 
   // wait(list): sleeps until it is the first in the list and somebody wakes it.
   static int wait(lua_State* L) {
-    Scheduler* s = self(L);
     WaitList* l = list(L, 1);
+    Scheduler* s = l->scheduler;
     if (int n = s->prepare_wait(L)) return n;
     Slot* k = s->current_;
     if (L != k->co) {
@@ -53,7 +54,7 @@ struct TaskLib::Lists {
       lua_pushboolean(L, 0);
       return 1;
     }
-    Scheduler* s = self(L);
+    Scheduler* s = l->scheduler;
     Slot* k = s->slot(l->head);
     s->unlink(k);
     hand_over(L, k, 2);
@@ -64,8 +65,8 @@ struct TaskLib::Lists {
 
   // wake_all(list) -> how many.
   static int wake_all(lua_State* L) {
-    Scheduler* s = self(L);
     WaitList* l = list(L, 1);
+    Scheduler* s = l->scheduler;
     int n = 0;
     for (; l->head; ++n) {
       Slot* k = s->slot(l->head);
@@ -78,8 +79,8 @@ struct TaskLib::Lists {
 
   // throw_all(list, error) -> how many: ends all waits with an error.
   static int throw_all(lua_State* L) {
-    Scheduler* s = self(L);
     WaitList* l = list(L, 1);
+    Scheduler* s = l->scheduler;
     int n = 0;
     for (; l->head; ++n) {
       Slot* k = s->slot(l->head);
@@ -102,7 +103,7 @@ struct TaskLib::Lists {
       lua_pushboolean(L, 0);
       return 1;
     }
-    Scheduler* s = self(L);
+    Scheduler* s = from->scheduler;
     Slot* k = s->slot(from->head);
     s->unlink(k);
     keep(L, 2, k);
@@ -116,7 +117,7 @@ struct TaskLib::Lists {
   static int pass_on(lua_State* L) {
     WaitList* l = list(L, 1);
     if (l->head == 0) return 0;
-    Scheduler* s = self(L);
+    Scheduler* s = l->scheduler;
     Slot* k = s->slot(l->head);
     s->unlink(k);
     s->wake(k);

@@ -11,7 +11,7 @@ local wait, requeue = core.wait, core.requeue
 local state, tasks = core.state_table, core.tasks
 local show_current, enter, leave = core.show_current, core.enter, core.leave
 local raise, SHIELD = task.raise, task.SHIELD
-local finish, release = lock.finish, lock.release
+local acquire, finish, release = lock.class.acquire, lock.finish, lock.release
 local keep_trace = task.keep_trace
 local xpcall = require("rille.core.protect").xpcall
 local debug_mode = require "rille.core.debug_state"
@@ -43,7 +43,7 @@ function Condition:with(fn, ...)
   if type(fn) ~= "function" then check.callable(fn, 1, "with") end
   local l = self._lock
   if l._owner or debug_mode.on then
-    l:acquire()
+    acquire(l)
   else
     l._owner = tasks[state[1] or show_current()]
   end
