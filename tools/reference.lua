@@ -80,7 +80,8 @@ local function function_doc(module_file, name, fn)
     local info = debug.getinfo(fn, "S")
     file = info.source:match "^=rille/(.+)$"
     if not file then return nil end
-    at = declaration(lines_of(file), name) or info.linedefined
+    at = info.linedefined
+    if not comment_above(lines_of(file), at) then at = declaration(lines_of(file), name) or at end
   end
   local lines = lines_of(file)
   local text = comment_above(lines, at)

@@ -71,7 +71,7 @@ local function after(ok, ...)
   return ok, ...
 end
 
---- Lua's own, but see api.md, "Cancellation".
+--- Lua's own, but the same place catches a cancellation only once: see docs/guide.md.
 function _G.pcall(...) return after(pcall(...)) end
 
 -- An interruption is raised in a hook of LuaJIT's, and while its handler runs there no other comes:
@@ -97,7 +97,7 @@ local function after_xpcall(handler, ok, ...)
   return ok, ...
 end
 
---- Lua's own with further arguments for `fn`, but see api.md, "Cancellation".
+--- Lua's own with further arguments for `fn`; of a cancellation it catches what pcall does.
 function wrapped_xpcall(fn, handler, ...)
   return after_xpcall(handler, xpcall(fn, function(e)
     if type(e) == "table" then

@@ -280,7 +280,7 @@ function File:flush()
   return self
 end
 
---- The same, and waits until it is on the disk.
+--- Hands what was written over to the system, and waits until it is on the disk.
 ---@async
 ---@return File
 -- Errors: as flush.

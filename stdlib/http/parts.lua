@@ -171,7 +171,7 @@ function Part:bytes()
   return self._bytes
 end
 
---- The same as text.
+--- What is in it, as text.
 ---@async
 ---@return string
 function Part:text() return self:bytes() end

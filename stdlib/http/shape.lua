@@ -287,7 +287,7 @@ function M.map(value, options)
   return shape
 end
 
---- The same shape, where there may be nothing or null.
+--- A shape like another one, where there may be nothing or null.
 ---@param shape any
 ---@param default? any  what stands for nothing
 ---@return Shape
