@@ -475,6 +475,7 @@ end
 --- Waits for something that goes on when the waiter is cancelled.
 ---@async
 ---@param what function|Task|Future
+---@param ... any  for a function
 ---@return ...  its results
 -- Errors: its own; Cancelled.
 -- Source: asyncio.shield.

@@ -142,9 +142,10 @@ end
 
 --- Reads what the formats say, a line without any; nil in the place of what is not there any more.
 ---@async
----@param ... string|integer  "l" a line, "L" with its end, "a" all, "n" a number; an integer: so
--- many bytes, unless the end comes first
----@return ...
+---@param format? string|integer  "l" a line, "L" with its end, "a" all, "n" a number; an integer:
+-- so many bytes, unless the end comes first
+---@param ... string|integer  further formats
+---@return ...  a value for each
 -- Errors: OSError with EBADF (not open for reading) and others; InvalidStateError if it is closed;
 -- Cancelled: nothing is lost, the next read begins where this one did.
 -- Source: Lua's file:read.

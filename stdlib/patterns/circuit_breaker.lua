@@ -99,6 +99,7 @@ end
 --- Calls `fn(...)`, unless the circuit is open.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
 ---@return ...  its results
 -- Errors: CircuitOpenError without calling it, with `cause`, the error that opened the circuit, and
 -- `retry_after`, seconds until a call may probe (nil while another call does so); else its own. A

@@ -102,6 +102,7 @@ end
 -- from running.
 ---@async
 ---@param event any
+---@param ... any  for the listeners
 ---@return integer  how many listeners there were
 -- Errors: an ErrorGroup of those of the listeners, in their order; Cancelled, and then the
 -- listeners are cancelled as well and waited for.

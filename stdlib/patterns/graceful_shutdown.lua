@@ -49,6 +49,7 @@ end
 
 --- Starts a task that the shutdown lets finish, as async.spawn does.
 ---@param fn function
+---@param ... any  for `fn`
 ---@return Task
 -- Errors: InvalidStateError once the shutdown has begun.
 function GracefulShutdown:spawn(fn, ...)

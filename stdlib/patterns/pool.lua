@@ -219,6 +219,7 @@ end
 -- a TimeoutError it is not used again.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
 ---@return ...  its results
 -- Errors: those of acquire() and of `fn`.
 function Pool:with(fn, ...)

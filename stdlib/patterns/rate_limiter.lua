@@ -74,6 +74,7 @@ end
 --- Calls `fn(...)` once there is a token for it.
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
 ---@return ...  its results
 function RateLimiter:with(fn, ...)
   check.callable(fn, 1, "with")

@@ -49,6 +49,7 @@ end
 --- The same as async.with(transaction, fn, ...).
 ---@async
 ---@param fn function
+---@param ... any  for `fn`
 ---@return ...  its results
 function Transaction:with(fn, ...)
   if type(fn) ~= "function" then check.callable(fn, 1, "with") end
