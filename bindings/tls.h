@@ -121,7 +121,7 @@ class Context {
 // The system's certificates, as SSL_CERT_FILE and SSL_CERT_DIR have it. On any thread.
 StorePtr system_store();
 
-// ---- connections (tls_transport.cpp) ------------------------------------------------------------
+// ---- connections (tls_transport.h) --------------------------------------------------------------
 
 struct Peer {
   std::string name;            // what errors call it: "localhost:443"

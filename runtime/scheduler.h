@@ -66,7 +66,6 @@ class Scheduler {
   void close();
 
   uv_loop_t* loop() const { return loop_; }
-  lua_State* main_state() const { return L_; }
   bool is_closing() const { return closing_; }
   void count_abandoned(int by) { abandoned_ += by; }
   void count_attached(int by);

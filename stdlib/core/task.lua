@@ -132,7 +132,7 @@ local function interrupted()
 end
 M.interrupted = interrupted
 
---- Raises what a wait returned as its error: see runtime/task_lib.cpp.
+--- Raises what a wait returned as its error: see runtime/task_lib.h.
 local function raise(e)
   if e == true or e == 1 then interrupted() end
   if type(e) == "string" then check.fail(e) end
