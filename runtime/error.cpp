@@ -27,8 +27,8 @@ namespace rille {
 
 void push_error(lua_State* L, const char* kind, const char* message) {
   push_constructor(L, "new");
-  lua_pushstring(L, kind);
-  lua_pushstring(L, message);
+  lua_pushstring(L, kind ? kind : "Error");
+  lua_pushstring(L, message ? message : "");
   lua_call(L, 2, 1);
 }
 

@@ -1,6 +1,7 @@
 // The part of module.h that registers functions.
 #include <rille/module.h>
 
+#include <rille/rille.hpp>
 #include <utility>
 
 #include "waiter.h"
@@ -94,6 +95,7 @@ extern "C" void* rille_get_data(lua_State* L, const void* name) {
 }
 
 extern "C" void rille_at_close(lua_State* L, lua_CFunction function, int flags, void* data) {
+  if (!function) luaL_error(L, "rille_at_close: a function expected, got NULL");
   lua_getfield(L, LUA_REGISTRYINDEX, "rille.main");
   lua_getfield(L, -1, "at_close");
   lua_pushcfunction(L, function);
@@ -105,11 +107,16 @@ extern "C" void rille_at_close(lua_State* L, lua_CFunction function, int flags, 
 
 extern "C" void rille_newlib_abi(lua_State* L, const rille_reg* functions, int abi) {
   if (abi != RILLE_ABI_VERSION) {
-    luaL_error(L, "module was built for version %d of Rille's interface, this is version %d", abi,
-               RILLE_ABI_VERSION);
+    // `require` calls luaopen_name with the name.
+    lua_pushfstring(L, lua_type(L, 1) == LUA_TSTRING ? "module '%s'" : "a module",
+                    lua_tostring(L, 1));
+    luaL_error(L,
+               "%s was built for version %d of rille/module.h, and Rille %s has version %d: build "
+               "it again",
+               lua_tostring(L, -1), abi, rille::version(), RILLE_ABI_VERSION);
   }
   lua_newtable(L);
-  for (const rille_reg* r = functions; r->name; ++r) {
+  for (const rille_reg* r = functions; r && r->name; ++r) {
     if (r->flags & RILLE_WAITS) {
       lua_pushcfunction(L, r->function);
       rille::wrap_waiting(L, r->name);

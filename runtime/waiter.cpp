@@ -42,6 +42,9 @@ void note_gone(const rille_waiter*) {}
 void check_first(const rille_waiter*) {}
 #endif
 
+// What is pushed for a completion that has nothing to push.
+int push_nothing(lua_State*, void*) { return 0; }
+
 // A completed waiter whose result nobody takes still has to free it.
 void discard(rille_waiter* w) {
   if (w->push) std::exchange(w->push, nullptr)(nullptr, w->push_data);
@@ -83,7 +86,7 @@ class WorkJob final : public rille::PoolJob {
   static int push(lua_State* L, void* self) {
     std::unique_ptr<WorkJob> job(static_cast<WorkJob*>(self));
     if (!L) return 0;
-    if (job->status_ == 0) return job->done_(L, job->data_);
+    if (job->status_ == 0) return job->done_ ? job->done_(L, job->data_) : 0;
     rille_push_os_error(L, job->status_, "pthread_create", nullptr, nullptr, nullptr);
     return 1;
   }
@@ -208,6 +211,7 @@ rille_waiter* rille_prepare(lua_State* L, void (*on_cancel)(rille_waiter*, void*
 int rille_park(lua_State* L, rille_waiter* w) {
   Scheduler* s = w->scheduler;
   Slot* k = s->current();
+  if (w->slot != k) luaL_error(L, "rille_park: another task has prepared this waiter");
   if (w->push) {  // completed before it was parked
     rille::forget(s, w);
     std::erase(s->early, w);
@@ -226,6 +230,7 @@ int rille_park(lua_State* L, rille_waiter* w) {
 
 void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data) {
   check_first(w);
+  if (!push) push = push_nothing;
   if (w->push) {  // a second time
     push(nullptr, data);
     return;
@@ -252,7 +257,8 @@ void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data)
 }
 
 void rille_fail(rille_waiter* w, const char* kind, const char* code, const char* message) {
-  rille_complete(w, push_failure, new Failure{kind, code ? code : "", message});
+  rille_complete(w, push_failure,
+                 new Failure{kind ? kind : "Error", code ? code : "", message ? message : ""});
 }
 
 void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*), void* data) {
@@ -271,6 +277,7 @@ void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*),
 int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*),
                void (*free_data)(void*), void* data) {
   auto owner = std::make_unique<WorkJob>(work, done, free_data, data);
+  if (!work) luaL_error(L, "rille_work: a function expected, got NULL");
   WorkJob* job = owner.get();
   // A job that still stands in the queue need not run for nobody.
   job->waiter = rille_prepare(
@@ -282,7 +289,7 @@ int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*)
 int rille_error(lua_State* L, const char* kind, const char* code, const char* format, ...) {
   va_list args;
   va_start(args, format);
-  lua_pushvfstring(L, format, args);
+  lua_pushvfstring(L, format ? format : "", args);
   va_end(args);
   rille::push_error(L, kind, lua_tostring(L, -1));
   if (code) {

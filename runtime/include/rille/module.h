@@ -9,6 +9,12 @@
 #ifndef RILLE_MODULE_H
 #define RILLE_MODULE_H
 
+/* uv.h needs types of POSIX, which the headers leave out for strict C (-std=c11). Include this one
+ * before all others there, or define this for all of the module. */
+#if defined(__STRICT_ANSI__) && !defined(_DEFAULT_SOURCE)
+#define _DEFAULT_SOURCE 1
+#endif
+
 #include <uv.h>
 
 #ifdef __cplusplus
@@ -62,13 +68,14 @@ RILLE_API int rille_park(lua_State* L, rille_waiter* w);
 /* Ends the wait: the first completion does; a second one is the module's fault, which builds of
  * Rille for debugging find and stop at. `push` is called exactly once, in a protected call when the
  * task is resumed, and pushes nil and the results, or an error value; with NULL for `L` when nobody
- * wants the results, so that it can free `data`. Loop's thread only. */
+ * wants the results, so that it can free `data`. More than a few results need luaL_checkstack.
+ * Without `push` (NULL) there are none. Loop's thread only. */
 RILLE_API void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data);
 
 /* The same with an error of the given kind; `code` may be NULL. Loop's thread only. */
 RILLE_API void rille_fail(rille_waiter* w, const char* kind, const char* code, const char* message);
 
-/* rille_complete for any thread. */
+/* rille_complete for any thread, also when the runtime has gone meanwhile. */
 RILLE_API void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State*, void*),
                                           void* data);
 
@@ -76,14 +83,16 @@ RILLE_API void rille_complete_from_thread(rille_waiter* w, int (*push)(lua_State
  * rille_work(L, ...);`. Signals are blocked there. `done` pushes nil and the results or an error
  * value; `free_data` (may be NULL) is called at the end in any case. A cancelled task is freed at
  * once; `work` that has begun runs to its end, else it is not called. A runtime that is closed
- * waits some seconds for it; after that `free_data` is called on that thread. */
+ * waits some seconds for it; after that `free_data` is called on that thread. Without `done` (NULL)
+ * there are no results. */
 RILLE_API int rille_work(lua_State* L, void (*work)(void*), int (*done)(lua_State*, void*),
                          void (*free_data)(void*), void* data);
 
 /* Keeps `data` with the runtime under a name of the module's own, such as the address of a
  * variable; what stood there before is freed. `free_data` (may be NULL) is called when the runtime
- * is closed: all tasks have ended then, and so have the objects of the Lua state that were made
- * later; the loop still turns for handles that are closed here. */
+ * is closed, which at its regular end the executable does too if it has loaded a module: all tasks
+ * have ended then, and so have the objects of the Lua state that were made later; the loop still
+ * turns for handles that are closed here. */
 RILLE_API void rille_set_data(lua_State* L, const void* name, void* data, void (*free_data)(void*));
 
 /* What is kept there, or NULL. */

@@ -1,4 +1,4 @@
-// module.h with owners: Request, Handle, Class, Work. Headers only.
+// module.h with owners: Waiting, Request, Handle, Class. Headers only.
 #ifndef RILLE_MODULE_HPP
 #define RILLE_MODULE_HPP
 
