@@ -189,6 +189,7 @@ void Runtime::Impl::task_ended(double id) {
   std::shared_ptr<Task::State> task = found == tasks.end() ? nullptr : found->second.lock();
   if (!task) return;
   task->done = true;
+  task->itself.reset();
   for (auto& callback : task->callbacks) {
     post_letter(
         home->mailbox,
@@ -495,6 +496,7 @@ void Task::on_done(std::function<void(Task&)> fn) {
   if (!state_) return;
   if (!state_->done) {
     state_->callbacks.push_back(std::move(fn));
+    state_->itself = state_;
     return;
   }
   post_letter(
@@ -646,6 +648,10 @@ void Runtime::close() {
 }
 
 bool Runtime::closed() const { return impl_->closed; }
+
+bool Runtime::has_libraries() const {
+  return impl_->closed ? impl_->had_libraries : impl_->each_library([](lua_State*) {});
+}
 
 int Runtime::lost_errors() const { return impl_->lost; }
 

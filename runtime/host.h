@@ -59,6 +59,7 @@ struct Task::State {
   std::vector<Value> results;
   std::optional<Error> error;
   std::vector<std::function<void(Task&)>> callbacks;
+  std::shared_ptr<State> itself;  // while there are callbacks: the host need not keep the task
 };
 
 struct TaskAccess {
@@ -70,6 +71,7 @@ struct ValueAccess {
   static void push(lua_State* L, Runtime::Impl* impl, const Value& value);
   static Value read(lua_State* L, Runtime::Impl* impl, int index);
   static Value object(const detail::Object& object) { return Value(object); }
+  static const detail::Object* object_of(const Value& value) { return value.object(); }
   static Value function(std::shared_ptr<detail::Function> function) {
     return Value(std::move(function));
   }
@@ -117,6 +119,9 @@ struct Runtime::Impl : std::enable_shared_from_this<Runtime::Impl> {
   void finish();
   void close();
   void run_dry();
+  // Calls f(L) for each library that was loaded, whose handle is on top of the stack. False if
+  // there is none.
+  bool each_library(void (*f)(lua_State*)) const;
   void turn(bool begins);
   [[noreturn]] void throw_opening_error();
 
@@ -140,6 +145,7 @@ struct Runtime::Impl : std::enable_shared_from_this<Runtime::Impl> {
   bool finished = false;
   bool closed = false;
   bool was_polled = false;
+  bool had_libraries = false;    // when it was closed
   int describe_ref = LUA_NOREF;  // rille.core.main's function
   int exit_status = -1;
   int lost = 0;  // errors that nobody took

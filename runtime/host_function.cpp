@@ -1,8 +1,13 @@
 // Calls from scripts into the host: arguments, results, exceptions, and waits.
 #include "host_function.h"
 
+#include <cxxabi.h>
+
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <new>
+#include <typeinfo>
 
 #include "error.h"
 #include "host.h"
@@ -46,6 +51,26 @@ std::string type_of(lua_State* L, int index) {
   return lua_typename(L, lua_type(L, index));
 }
 
+// The name of a type as it is written in C++.
+std::string name_of(const std::type_info& type) {
+  std::unique_ptr<char, decltype(&std::free)> name(
+      abi::__cxa_demangle(type.name(), nullptr, nullptr, nullptr), std::free);
+  return name ? name.get() : type.name();
+}
+
+// Pushes "file:line: " of the innermost function that is not the runtime's own. A script that ends
+// in the call (`return add(1)`) has left the stack, and is not there to be blamed.
+void push_position(lua_State* L) {
+  lua_Debug frame;
+  for (int level = 1; lua_getstack(L, level, &frame); ++level) {
+    lua_getinfo(L, "Sl", &frame);
+    if (frame.currentline <= 0 || std::strncmp(frame.source, "=rille/", 7) == 0) continue;
+    lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
+    return;
+  }
+  lua_pushliteral(L, "");
+}
+
 }  // namespace
 
 namespace detail {
@@ -75,7 +100,6 @@ Failure run(const HostFunction* f, detail::Call& call) {
     failure.kind = Failure::kError;
     failure.error = Error(kind, message);
   };
-  // A Lua error passes through here, as it is none of these.
   try {
     f->body(call);
   } catch (const BadArgument& e) {
@@ -86,6 +110,10 @@ Failure run(const HostFunction* f, detail::Call& call) {
     failure.error = e;
   } catch (const std::exception& e) {
     failed("Error", e.what());
+  } catch (...) {
+    const std::type_info* type = abi::__cxa_current_exception_type();
+    if (!type) throw;  // a Lua error, which is no exception of C++'s
+    failed("Error", "an exception of type " + name_of(*type));
   }
   return failure;
 }
@@ -117,7 +145,7 @@ int invoke(lua_State* L) {
     if (failure.kind == Failure::kNone) return lua_gettop(L) - top;
   }
   if (failure.kind == Failure::kArgument) {
-    luaL_where(L, 1);
+    push_position(L);
     lua_pushlstring(L, failure.error.message().data(), failure.error.message().size());
     lua_concat(L, 2);
   } else {

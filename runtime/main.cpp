@@ -229,6 +229,7 @@ int run(const CommandLine& line) {
     }
   }
   runtime.finish();
+  if (runtime.has_libraries()) runtime.close();
   if (runtime.exit_status() >= 0) {
     status = runtime.exit_status();
   } else if (runtime.lost_errors() > 0) {

@@ -150,19 +150,6 @@ int load_core(lua_State* L) {
   return 0;
 }
 
-// Lua would unload the libraries of modules when the state is closed.
-void keep_libraries(lua_State* L) {
-  lua_pushnil(L);
-  while (lua_next(L, LUA_REGISTRYINDEX) != 0) {
-    if (lua_type(L, -2) == LUA_TSTRING && lua_isuserdata(L, -1) &&
-        std::strncmp(lua_tostring(L, -2), "LOADLIB: ", 9) == 0) {
-      lua_pushnil(L);
-      lua_setmetatable(L, -2);
-    }
-    lua_pop(L, 1);
-  }
-}
-
 int set_debug(lua_State* L) {
   lua_getfield(L, LUA_REGISTRYINDEX, "rille.require");
   lua_pushliteral(L, "rille.async");
@@ -311,7 +298,10 @@ void Runtime::Impl::close() {
   scheduler->close();
   pools.wait_for_all(deadline);
   // Code of theirs is still to run: callbacks of handles that close, and whatever their threads do.
-  keep_libraries(L);
+  had_libraries = each_library([](lua_State* l) {
+    lua_pushnil(l);  // Lua would unload it with the state
+    lua_setmetatable(l, -2);
+  });
   lua_close(L);
   // Handles of objects that the state owned are closing now; let their callbacks free them.
   do {
@@ -321,6 +311,7 @@ void Runtime::Impl::close() {
   run_dry();
   if (loop == &own_loop) uv_loop_close(loop);
   for (auto& task : left) {
+    task->itself.reset();
     Task handle = TaskAccess::make(task);
     for (auto& callback : std::exchange(task->callbacks, {})) {
       try {
@@ -339,6 +330,20 @@ const Options& options_of(lua_State* L) {
   auto* options = static_cast<const Options*>(lua_touserdata(L, -1));
   lua_pop(L, 1);
   return *options;
+}
+
+bool Runtime::Impl::each_library(void (*f)(lua_State*)) const {
+  bool any = false;
+  lua_pushnil(L);
+  while (lua_next(L, LUA_REGISTRYINDEX) != 0) {
+    if (lua_type(L, -2) == LUA_TSTRING && lua_isuserdata(L, -1) &&
+        std::strncmp(lua_tostring(L, -2), "LOADLIB: ", 9) == 0) {
+      f(L);
+      any = true;
+    }
+    lua_pop(L, 1);
+  }
+  return any;
 }
 
 // Runs the loop until what was ours has gone. On a host's, that is all that is closing.

@@ -2,9 +2,11 @@
 // sanitizers and valgrind this is where a leak or a use after the end shows; descriptors are
 // counted everywhere. RILLE_LIFETIMES is how often in all.
 #include <dirent.h>
+#include <rille/module.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <rille/rille.hpp>
@@ -36,15 +38,42 @@ int lifetimes(int parts) {
 }
 
 // Starts a script and gives it some turns: it is in the middle of something then.
-void begin(Runtime& runtime, const std::string& code) {
+void begin(Runtime& runtime, const std::string& code, int turns = 3) {
   runtime.spawn_string(code);
-  for (int i = 0; i < 3; ++i) runtime.poll();
+  for (int i = 0; i < turns; ++i) runtime.poll();
 }
 
 struct Stage {
   const char* name;
   std::function<void(Runtime&)> reach;
+  rille::Options options = {};
 };
+
+// native.wait(), which a module never completes before the end; native.work(), on a thread.
+int open_native(lua_State* L) {
+  static const rille_reg functions[] = {
+      {"wait",
+       [](lua_State* l) {
+         auto on_cancel = [](rille_waiter* w, void*) { rille_complete(w, nullptr, nullptr); };
+         return rille_park(l, rille_prepare(l, on_cancel, nullptr));
+       },
+       RILLE_WAITS},
+      {"work",
+       [](lua_State* l) {
+         auto work = [](void* data) {
+           std::this_thread::sleep_for(std::chrono::microseconds(*static_cast<int*>(data)));
+         };
+         return rille_work(
+             l, work, nullptr, [](void* data) { delete static_cast<int*>(data); }, new int(500));
+       },
+       RILLE_WAITS},
+      {nullptr, nullptr, 0}};
+  static const char kName = 0;
+  rille_set_data(L, &kName, new int(1), [](void* data) { delete static_cast<int*>(data); });
+  rille_newlib(L, functions);
+  lua_setglobal(L, "native");
+  return 0;
+}
 
 const std::vector<Stage> kStages = {
     {"before it has run", [](Runtime&) {}},
@@ -92,6 +121,108 @@ const std::vector<Stage> kStages = {
          http.get(("http://127.0.0.1:%d/"):format(server.port))
        )lua");
      }},
+    {"with a request of HTTP half sent, and an answer half read",
+     [](Runtime& r) {
+       begin(r, R"lua(
+         local async, http, net = require "rille.async", require "rille.http", require "rille.net"
+         local server = http.serve { port = 0, handler = function(req) return #req:body() end }
+         local peer = net.listen { host = "127.0.0.1", port = 0 }
+         async.gather { function()
+             local s = net.connect { host = "127.0.0.1", port = server.port }
+             s:write "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"
+             s:read()
+           end, function()
+             local s = peer:accept()
+             s:write "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
+             s:read() s:read()
+           end, function() http.get(("http://127.0.0.1:%d/"):format(peer:address().port)) end }
+       )lua",
+             8);
+     }},
+    {"with a websocket open",
+     [](Runtime& r) {
+       begin(r, R"lua(
+         local async, http = require "rille.async", require "rille.http"
+         local app = http.App()
+         app:websocket("/", function(ws) ws:recv() end)
+         local server = app:serve { port = 0 }
+         local ws = require("rille.websocket").connect(("ws://127.0.0.1:%d/"):format(server.port))
+         ws:recv()
+       )lua",
+             8);
+     }},
+    {"with a TLS handshake under way",
+     [](Runtime& r) {
+       begin(r, R"lua(
+         local async, net = require "rille.async", require "rille.net"
+         local listener = net.listen { host = "127.0.0.1", port = 0 }
+         async.gather { function() listener:accept():read(3) async.sleep(1000) end, function()
+           net.connect { host = "127.0.0.1", port = listener:address().port, tls = true } end }
+       )lua",
+             6);
+     }},
+    {"with a name server asked",
+     [](Runtime& r) {
+       begin(r, R"lua(
+         local server = require("rille.net").udp { host = "127.0.0.1", port = 0 }
+         require("rille.dns").resolve("example.test", "A",
+           { servers = { "127.0.0.1:" .. server:address().port } })
+       )lua");
+     }},
+    {"with a folder watched and a signal waited for",
+     [](Runtime& r) {
+       begin(r, R"lua(
+         local async, fs = require "rille.async", require "rille.fs"
+         async.gather { function() for _ in fs.watch(fs.tempdir()) do end end,
+           function() require("rille.signal").wait "SIGUSR2" end }
+       )lua");
+     }},
+    {"with workers busy",
+     [](Runtime& r) {
+       begin(r, R"lua(
+         local async, worker = require "rille.async", require "rille.worker"
+         local channel = worker.Channel()
+         async.gather { function() worker.run(function() require("rille.async").sleep(1000) end) end,
+           function() worker.run(function(c) c:recv() end, channel) end,
+           function() channel:recv() end }
+       )lua");
+     }},
+    {"with a module's waits under way",
+     [](Runtime& r) {
+       REQUIRE(lua_cpcall(r.lua_state(), open_native, nullptr) == 0);
+       begin(r, R"lua(
+         local async = require "rille.async"
+         local fns = { native.wait, native.wait }
+         for _ = 1, 10 do fns[#fns + 1] = native.work end
+         async.gather(fns)
+       )lua");
+     }},
+    {"with its memory at its limit",
+     [](Runtime& r) {
+       CHECK_THROWS_AS(r.run_string("local t = {} for i = 1, 1e9 do t[i] = { i } end"), Error);
+       begin(r, R"lua(
+         local async = require "rille.async"
+         for _ = 1, 100 do async.spawn(async.sleep, 1000) end
+         kept = {}
+         while true do
+           kept[#kept + 1] = ("x"):rep(10000) .. #kept
+           if #kept % 50 == 0 then async.sleep(0) end
+         end
+       )lua");
+     },
+     [] {
+       rille::Options options;
+       options.memory_limit = 4 << 20;
+       options.on_report = [](const rille::Report&) {};
+       return options;
+     }()},
+    {"after it was stopped",
+     [](Runtime& r) {
+       std::thread other;
+       r.define("started", [&] { other = std::thread([&r] { r.interrupt("enough"); }); });
+       CHECK_THROWS_AS(r.run_string("started() while true do end"), Error);
+       other.join();
+     }},
     {"with the host's own wait",
      [](Runtime& r) {
        auto kept = std::make_shared<std::vector<Completion>>();
@@ -122,13 +253,13 @@ TEST_CASE("a runtime closes at every stage of its life, and leaves nothing") {
   for (const Stage& stage : kStages) {
     DYNAMIC_SECTION(stage.name) {
       {
-        Runtime warm;  // libraries that are loaded at first use
+        Runtime warm(stage.options);  // libraries that are loaded at first use
         stage.reach(warm);
       }
       int before = open_descriptors();
       int n = lifetimes(static_cast<int>(kStages.size()));
       for (int i = 0; i < n; ++i) {
-        Runtime runtime;
+        Runtime runtime(stage.options);
         stage.reach(runtime);
       }
       CHECK(open_descriptors() == before);

@@ -84,22 +84,22 @@ struct RILLE_API Options {
   // Borrowed: the host runs it, and tasks run with it. The runtime's handles are on it until
   // `close`. Null: the runtime has a loop of its own.
   uv_loop_t* loop = nullptr;
-  std::vector<std::string> args;  // rille.args, and what scripts get as `...`
+  std::vector<std::string> args = {};  // rille.args, and what scripts get as `...`
   bool debug = false;
-  std::size_t memory_limit = 0;      // bytes of the interpreter; 0: none
-  double slice_limit = 0;            // seconds that Lua may hold the loop; 0: none
-  bool interruptible = true;         // `interrupt` stops compiled loops too; false: a little faster
-  std::vector<std::string> modules;  // may be required; empty: all
+  std::size_t memory_limit = 0;                  // bytes of the interpreter; 0: none
+  double slice_limit = 0;                        // seconds that Lua may hold the loop; 0: none
+  std::vector<std::string> modules = {};         // may be required; empty: all
   Permissions permissions = Permissions::all();  // what scripts may reach
   // What would go to stderr; empty: it does. Called on the loop's thread, and on those of workers
   // that scripts make, one call at a time.
-  std::function<void(const Report&)> on_report;
+  std::function<void(const Report&)> on_report = {};
 
-  std::string script;      // that will be run by `run_file`: rille.core.program's, and arg[0]
-  std::string executable;  // the program that runs scripts in processes of their own; empty: none
+  bool interruptible = true;    // `interrupt` stops compiled loops too; false: a little faster
+  std::string script = {};      // that will be run by `run_file`: rille.core.program's, and arg[0]
+  std::string executable = {};  // what runs scripts in processes of their own; empty: none
   // What stood before the script on a command line: makes the global `arg`, where its last word is
   // arg[-1]. Empty: there is no `arg`.
-  std::vector<std::string> command;
+  std::vector<std::string> command = {};
 };
 
 // A function of a script's that runs, or has run, for the host. Copies stand for the same task.
@@ -116,7 +116,7 @@ class RILLE_API Task {
   // Asks it to end: raises a cancellation where it waits, or at its next wait.
   void cancel(std::string_view reason = {});
   // Calls `fn` once, on the loop's thread and outside of Lua, soon after it is done; also if it is
-  // done already.
+  // done already, and if no copy is left by then.
   void on_done(std::function<void(Task&)> fn);
 
  private:
@@ -266,8 +266,8 @@ class RILLE_API Runtime {
   // Calls `fn` on the loop's thread, outside of Lua, in the order of the posts. Any thread. What
   // was posted when the runtime is closed is called before its tasks are cancelled, or not at all.
   void post(std::function<void()> fn);
-  // Stops the Lua code that runs now, or else what runs next, with an error of kind "Interrupted".
-  // Any thread.
+  // Stops the Lua code that runs now, with an error of kind "InterruptedError"; where none runs, it
+  // cancels the script of `run_file` or `run_string`, as `cancel` does. Any thread.
   void interrupt(std::string_view reason);
 
   // ---- the end ---------------------------------------------------------------------------------
@@ -281,6 +281,9 @@ class RILLE_API Runtime {
   // runtime's handles are closed, with the callbacks of others that are due.
   void close();
   bool closed() const;
+  // True once scripts have loaded libraries: native modules of others, whose objects and data may
+  // have something to do at the end, which `close` gives them the time for.
+  bool has_libraries() const;
 
   // Errors of tasks that nobody took and no handler of the script's got, so far.
   int lost_errors() const;
