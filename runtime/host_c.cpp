@@ -1,6 +1,7 @@
 // rille.h: rille.hpp for C. No exception leaves a function here.
 #include <rille/rille.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -8,9 +9,21 @@
 #include <list>
 #include <rille/rille.hpp>
 
+#include "host.h"
+
 namespace rille {
 
 struct RuntimeAccess {
+  static void define_class(Runtime* runtime, const rille_class* type) {
+    runtime->make_class(type, type->name);
+  }
+  static void constructor(Runtime* runtime, const rille_class* type, detail::Body body) {
+    runtime->class_constructor(type, type->name, std::move(body));
+  }
+  static void method(Runtime* runtime, const rille_class* type, const char* name, detail::Body body,
+                     bool waits) {
+    runtime->class_method(type, name, std::move(body), waits);
+  }
   static void define(Runtime* runtime, const char* name, detail::Body body, bool waits) {
     if (waits) {
       runtime->define_waiting(name, std::move(body));
@@ -40,8 +53,9 @@ struct rille_completion {
 };
 struct rille_call {
   rille::detail::Call* call;
-  std::list<rille_value> arguments;  // that were read
-  std::exception_ptr failure;        // to be thrown where no C is in between
+  std::list<rille_value> arguments{};  // that were read
+  std::exception_ptr failure{};        // to be thrown where no C is in between
+  std::shared_ptr<void> self{};        // of a method
 };
 
 namespace {
@@ -55,7 +69,8 @@ char* copy(const std::string& text) {
 void fill(rille_exception* to, const Error& e) {
   if (!to) return;
   rille_exception_clear(to);
-  *to = {copy(e.kind()), copy(e.message()), copy(e.traceback()), copy(e.text()), e.cancelled()};
+  *to = {copy(e.kind()), copy(e.message()), copy(e.traceback()),
+         copy(e.code()), copy(e.text()),    e.cancelled()};
 }
 
 // Runs f(); what it throws goes to `error`, and `failed` is returned.
@@ -75,6 +90,27 @@ R guard(rille_exception* error, R failed, F&& f) {
 const char* given(const char* text, const char* what) {
   if (!text) throw Error("TypeError", std::string(what) + ": a text expected, got NULL");
   return text;
+}
+
+template <class F>
+F* given_function(F* fn) {
+  if (!fn) throw Error("TypeError", "a function expected, got NULL");
+  return fn;
+}
+
+rille::Runtime& given(rille_runtime* runtime) {
+  if (!runtime) throw Error("TypeError", "a runtime expected, got NULL");
+  return runtime->runtime;
+}
+
+rille::Task& given(rille_task* task) {
+  if (!task) throw Error("TypeError", "a task expected, got NULL");
+  return task->task;
+}
+
+const rille_class* given(const rille_class* type) {
+  if (!type || !type->name) throw Error("TypeError", "a class with a name expected, got NULL");
+  return type;
 }
 
 const char* text_of(const char* text) { return text ? text : ""; }
@@ -104,9 +140,29 @@ Value take(rille_value* v) {
 static_assert(sizeof(rille_value) == sizeof(Value));
 const rille_value* borrow(const Value& v) { return reinterpret_cast<const rille_value*>(&v); }
 
-rille::Options options_of(const rille_options* from) {
+// What a program has given that was compiled with another version, whose options may be longer or
+// shorter.
+rille_options known_options(const rille_options* given, std::size_t size) {
+  rille_options known{};
+  const char* bytes = reinterpret_cast<const char*>(given);
+  for (std::size_t i = sizeof known; i < size; ++i) {
+    if (bytes[i] == 0) continue;
+    throw Error(
+        "TypeError",
+        std::string("rille_open: an option that is set is not known to Rille ") + rille::version());
+  }
+  std::memcpy(&known, given, std::min(size, sizeof known));
+  return known;
+}
+
+rille::Options options_of(const rille_options* given, std::size_t size) {
   rille::Options options;
-  if (!from) return options;
+  if (!given) return options;
+  const rille_options known = known_options(given, size);
+  const rille_options* from = &known;
+  options.interruptible = from->uninterruptible == 0;
+  options.script = text_of(from->script);
+  options.command = list_of(from->command);
   options.loop = from->loop;
   options.args = list_of(from->args);
   options.debug = from->debug != 0;
@@ -130,6 +186,12 @@ rille::Options options_of(const rille_options* from) {
     };
   }
   return options;
+}
+
+// Of "game.Ship" what scripts know the class by.
+const char* last_part(const char* name) {
+  const char* dot = std::strrchr(name, '.');
+  return dot ? dot + 1 : name;
 }
 
 // The data of a function in C, freed with its last copy.
@@ -159,12 +221,26 @@ const Value* argument(rille_call* call, int position, rille::detail::Call::Want 
   }
 }
 
-int define(rille_runtime* runtime, const char* name, rille::detail::Body body, bool waits,
-           rille_exception* error) {
-  return guard(error, -1, [&] {
-    rille::RuntimeAccess::define(&runtime->runtime, given(name, "name"), std::move(body), waits);
-    return 0;
-  });
+// A function of C's, as a script calls it; `type` is the class that it is a method of.
+rille::detail::Body body_of(rille_function fn, std::shared_ptr<void> held,
+                            const rille_class* type = nullptr) {
+  given_function(fn);
+  return [fn, held = std::move(held), type](rille::detail::Call& c) {
+    rille_call call{&c};
+    if (type) call.self = c.self(type);
+    finish(&call, fn(&call, held.get()));
+  };
+}
+
+rille::detail::Body body_of(rille_async_function fn, std::shared_ptr<void> held,
+                            const rille_class* type = nullptr) {
+  given_function(fn);
+  return [fn, held = std::move(held), type](rille::detail::Call& c) {
+    rille_call call{&c};
+    if (type) call.self = c.self(type);
+    auto* completion = new rille_completion{rille::Completion(*c.completion)};
+    finish(&call, fn(completion, &call, held.get()));
+  };
 }
 
 using Want = rille::detail::Call::Want;
@@ -176,10 +252,10 @@ extern "C" {
 const char* rille_version(void) { return rille::version(); }
 
 void rille_exception_clear(rille_exception* error) {
-  std::free(error->kind);
-  std::free(error->message);
-  std::free(error->traceback);
-  std::free(error->text);
+  if (!error) return;
+  for (char* text : {error->kind, error->message, error->traceback, error->code, error->text}) {
+    std::free(text);
+  }
   *error = {};
 }
 
@@ -190,7 +266,7 @@ rille_value* rille_boolean(int b) { return own(Value(b != 0)); }
 rille_value* rille_number(double n) { return own(Value(n)); }
 rille_value* rille_string(const char* text) { return own(Value(text)); }
 rille_value* rille_bytes(const char* data, size_t size) {
-  return own(Value(std::string(data, size)));
+  return own(Value(data ? std::string(data, size) : std::string()));
 }
 rille_value* rille_table(void) { return own(Value::table()); }
 rille_value* rille_value_copy(const rille_value* v) { return own(v ? v->value : Value()); }
@@ -257,11 +333,35 @@ int rille_append(rille_value* table, rille_value* v) {
   return 0;
 }
 
+const rille_value* rille_get_key(const rille_value* table, const rille_value* key) {
+  if (!table || !key) return nullptr;
+  return guard(nullptr, static_cast<const rille_value*>(nullptr), [&] {
+    const Value& found = table->value[key->value];
+    return found.is_nil() ? nullptr : borrow(found);
+  });
+}
+
+int rille_set_key(rille_value* table, const rille_value* key, rille_value* v) {
+  Value value = take(v);
+  if (!table || !key) return -1;
+  return guard(nullptr, -1, [&] {
+    table->value[key->value] = std::move(value);
+    return 0;
+  });
+}
+
 // ---- opening and closing -----------------------------------------------------------------------
 
-rille_runtime* rille_open(const rille_options* options, rille_exception* error) {
+rille_runtime* rille_open_sized(const rille_options* options, size_t size, rille_exception* error) {
   return guard(error, static_cast<rille_runtime*>(nullptr),
-               [&] { return new rille_runtime{rille::Runtime(options_of(options))}; });
+               [&] { return new rille_runtime{rille::Runtime(options_of(options, size))}; });
+}
+
+int rille_finish(rille_runtime* runtime, rille_exception* error) {
+  return guard(error, -1, [&] {
+    given(runtime).finish();
+    return 0;
+  });
 }
 
 int rille_close(rille_runtime* runtime, rille_exception* error) {
@@ -273,12 +373,28 @@ int rille_close(rille_runtime* runtime, rille_exception* error) {
   });
 }
 
+int rille_has_libraries(const rille_runtime* runtime) {
+  return runtime && runtime->runtime.has_libraries();
+}
+
+int rille_lost_errors(const rille_runtime* runtime) {
+  return runtime ? runtime->runtime.lost_errors() : 0;
+}
+
+int rille_exit_status(const rille_runtime* runtime) {
+  return runtime ? runtime->runtime.exit_status() : -1;
+}
+
+lua_State* rille_lua_state(rille_runtime* runtime) {
+  return runtime ? runtime->runtime.lua_state() : nullptr;
+}
+
 // ---- scripts -----------------------------------------------------------------------------------
 
 rille_value* rille_run_file(rille_runtime* runtime, const char* path, const char* const* args,
                             rille_exception* error) {
   return guard(error, static_cast<rille_value*>(nullptr), [&] {
-    return own_list(runtime->runtime.run_file(given(path, "path"), list_of(args)));
+    return own_list(given(runtime).run_file(given(path, "path"), list_of(args)));
   });
 }
 
@@ -286,49 +402,50 @@ rille_value* rille_run_string(rille_runtime* runtime, const char* code, const ch
                               rille_exception* error) {
   return guard(error, static_cast<rille_value*>(nullptr), [&] {
     return own_list(
-        runtime->runtime.run_string(given(code, "code"), chunk_name ? chunk_name : "=string"));
+        given(runtime).run_string(given(code, "code"), chunk_name ? chunk_name : "=string"));
   });
 }
 
 rille_task* rille_spawn_file(rille_runtime* runtime, const char* path, const char* const* args,
                              rille_exception* error) {
-  return guard(error, static_cast<rille_task*>(nullptr), [&] {
-    return own(runtime->runtime.spawn_file(given(path, "path"), list_of(args)));
-  });
+  return guard(error, static_cast<rille_task*>(nullptr),
+               [&] { return own(given(runtime).spawn_file(given(path, "path"), list_of(args))); });
 }
 
 rille_task* rille_spawn_string(rille_runtime* runtime, const char* code, const char* chunk_name,
                                rille_exception* error) {
   return guard(error, static_cast<rille_task*>(nullptr), [&] {
     return own(
-        runtime->runtime.spawn_string(given(code, "code"), chunk_name ? chunk_name : "=string"));
+        given(runtime).spawn_string(given(code, "code"), chunk_name ? chunk_name : "=string"));
   });
 }
 
 rille_task* rille_spawn(rille_runtime* runtime, const rille_value* function,
                         const rille_value* args, rille_exception* error) {
   return guard(error, static_cast<rille_task*>(nullptr), [&] {
+    rille::Runtime& where = given(runtime);
     std::vector<Value> list;
     if (args) list = args->value.items();
-    return own(runtime->runtime.spawn_with(function ? function->value : Value(), std::move(list)));
+    return own(where.spawn_with(function ? function->value : Value(), std::move(list)));
   });
 }
 
-int rille_task_done(const rille_task* task) { return task->task.done(); }
+int rille_task_done(const rille_task* task) { return !task || task->task.done(); }
 
 rille_value* rille_task_result(rille_task* task, rille_exception* error) {
   return guard(error, static_cast<rille_value*>(nullptr),
-               [&] { return own_list(task->task.result()); });
+               [&] { return own_list(given(task).result()); });
 }
 
 int rille_task_cancel(rille_task* task, const char* reason, rille_exception* error) {
   return guard(error, -1, [&] {
-    task->task.cancel(text_of(reason));
+    given(task).cancel(text_of(reason));
     return 0;
   });
 }
 
 void rille_task_on_done(rille_task* task, void (*fn)(rille_task*, void*), void* data) {
+  if (!task || !fn) return;
   task->task.on_done([self = task->self, fn, data](rille::Task&) { fn(*self, data); });
 }
 
@@ -340,7 +457,7 @@ void rille_task_free(rille_task* task) {
 
 int rille_cancel(rille_runtime* runtime, const char* reason, rille_exception* error) {
   return guard(error, -1, [&] {
-    runtime->runtime.cancel(text_of(reason));
+    given(runtime).cancel(text_of(reason));
     return 0;
   });
 }
@@ -349,34 +466,93 @@ int rille_cancel(rille_runtime* runtime, const char* reason, rille_exception* er
 
 rille_value* rille_get(rille_runtime* runtime, const char* name, rille_exception* error) {
   return guard(error, static_cast<rille_value*>(nullptr),
-               [&] { return own(runtime->runtime.get(given(name, "name"))); });
+               [&] { return own(given(runtime).get(given(name, "name"))); });
 }
 
 int rille_set(rille_runtime* runtime, const char* name, rille_value* v, rille_exception* error) {
   return guard(error, -1, [&] {
     Value value = take(v);
-    runtime->runtime.set(given(name, "name"), std::move(value));
+    given(runtime).set(given(name, "name"), std::move(value));
     return 0;
   });
 }
 
 int rille_define(rille_runtime* runtime, const char* name, rille_function fn, void* data,
                  void (*free_data)(void*), rille_exception* error) {
-  auto body = [fn, held = hold(data, free_data)](rille::detail::Call& c) {
-    rille_call call{&c, {}, nullptr};
-    finish(&call, fn(&call, held.get()));
-  };
-  return define(runtime, name, std::move(body), false, error);
+  std::shared_ptr<void> held = hold(data, free_data);
+  return guard(error, -1, [&] {
+    rille::RuntimeAccess::define(&given(runtime), given(name, "name"), body_of(fn, held), false);
+    return 0;
+  });
 }
 
 int rille_define_async(rille_runtime* runtime, const char* name, rille_async_function fn,
                        void* data, void (*free_data)(void*), rille_exception* error) {
-  auto body = [fn, held = hold(data, free_data)](rille::detail::Call& c) {
-    rille_call call{&c, {}, nullptr};
-    auto* completion = new rille_completion{rille::Completion(*c.completion)};
-    finish(&call, fn(completion, &call, held.get()));
-  };
-  return define(runtime, name, std::move(body), true, error);
+  std::shared_ptr<void> held = hold(data, free_data);
+  return guard(error, -1, [&] {
+    rille::RuntimeAccess::define(&given(runtime), given(name, "name"), body_of(fn, held), true);
+    return 0;
+  });
+}
+
+int rille_define_class(rille_runtime* runtime, const rille_class* type, rille_function constructor,
+                       void* data, void (*free_data)(void*), rille_exception* error) {
+  std::shared_ptr<void> held = hold(data, free_data);
+  return guard(error, -1, [&] {
+    rille::RuntimeAccess::define_class(&given(runtime), given(type));
+    if (constructor) {
+      rille::RuntimeAccess::constructor(&runtime->runtime, type, body_of(constructor, held));
+    }
+    return 0;
+  });
+}
+
+int rille_define_method(rille_runtime* runtime, const rille_class* type, const char* name,
+                        rille_function fn, void* data, void (*free_data)(void*),
+                        rille_exception* error) {
+  std::shared_ptr<void> held = hold(data, free_data);
+  return guard(error, -1, [&] {
+    rille::RuntimeAccess::define_class(&given(runtime), given(type));
+    rille::RuntimeAccess::method(&runtime->runtime, type, given(name, "name"),
+                                 body_of(fn, held, type), false);
+    return 0;
+  });
+}
+
+int rille_define_async_method(rille_runtime* runtime, const rille_class* type, const char* name,
+                              rille_async_function fn, void* data, void (*free_data)(void*),
+                              rille_exception* error) {
+  std::shared_ptr<void> held = hold(data, free_data);
+  return guard(error, -1, [&] {
+    rille::RuntimeAccess::define_class(&given(runtime), given(type));
+    rille::RuntimeAccess::method(&runtime->runtime, type, given(name, "name"),
+                                 body_of(fn, held, type), true);
+    return 0;
+  });
+}
+
+void* rille_call_self(const rille_call* call) { return call->self.get(); }
+
+int rille_call_object(rille_call* call, int position, const rille_class* type, void** object) {
+  const rille_value* v = rille_call_argument(call, position);
+  *object = rille_to_object(v, type);
+  if (*object) return 0;
+  try {
+    call->call->bad_type(position, last_part(type->name));
+  } catch (const std::exception&) {
+    call->failure = std::current_exception();
+  }
+  return -1;
+}
+
+rille_value* rille_object(const rille_class* type, void* object) {
+  if (!type || !object) return rille_nil();
+  return own(rille::ValueAccess::object({type, hold(object, type->free_object)}));
+}
+
+void* rille_to_object(const rille_value* v, const rille_class* type) {
+  const rille::detail::Object* object = v ? rille::ValueAccess::object_of(v->value) : nullptr;
+  return object && object->type == type ? object->pointer.get() : nullptr;
 }
 
 int rille_call_count(const rille_call* call) { return call->call->size(); }
@@ -419,47 +595,59 @@ int rille_call_fail(rille_call* call, const char* kind, const char* message) {
 void rille_completion_resolve(rille_completion* completion, rille_value* results) {
   std::unique_ptr<rille_completion> owner(completion);
   Value list = take(results);
+  if (!completion) return;
   owner->completion.resolve_with(list.is_table() ? list.items() : std::vector<Value>());
 }
 
 void rille_completion_fail(rille_completion* completion, const char* kind, const char* message) {
   std::unique_ptr<rille_completion> owner(completion);
+  if (!completion) return;
   owner->completion.fail(text_of(kind), text_of(message));
 }
 
 void rille_completion_drop(rille_completion* completion) { delete completion; }
 
 void rille_completion_on_cancel(rille_completion* completion, void (*fn)(void*), void* data) {
-  completion->completion.on_cancel([fn, data] { fn(data); });
+  if (completion && fn) completion->completion.on_cancel([fn, data] { fn(data); });
+}
+
+int rille_completion_cancelled(const rille_completion* completion) {
+  return completion && completion->completion.cancelled();
 }
 
 // ---- the loop ----------------------------------------------------------------------------------
 
 int rille_run(rille_runtime* runtime, rille_exception* error) {
   return guard(error, -1, [&] {
-    runtime->runtime.run();
+    given(runtime).run();
     return 0;
   });
 }
 
 int rille_poll(rille_runtime* runtime, double budget_seconds, rille_exception* error) {
-  return guard(error, -1, [&] { return runtime->runtime.poll(budget_seconds) ? 1 : 0; });
+  return guard(error, -1, [&] { return given(runtime).poll(budget_seconds) ? 1 : 0; });
 }
 
-int rille_backend_fd(rille_runtime* runtime) { return runtime->runtime.backend_fd(); }
+int rille_backend_fd(rille_runtime* runtime) {
+  return runtime ? runtime->runtime.backend_fd() : -1;
+}
 
 double rille_timeout(rille_runtime* runtime) {
-  return guard(nullptr, -1.0, [&] { return runtime->runtime.timeout(); });
+  return guard(nullptr, -1.0, [&] { return given(runtime).timeout(); });
 }
 
-uv_loop_t* rille_uv_loop(rille_runtime* runtime) { return runtime->runtime.loop(); }
+uv_loop_s* rille_uv_loop(rille_runtime* runtime) {
+  return runtime ? runtime->runtime.loop() : nullptr;
+}
 
-void rille_post(rille_runtime* runtime, void (*fn)(void*), void* data) {
-  runtime->runtime.post([fn, data] { fn(data); });
+void rille_post(rille_runtime* runtime, void (*fn)(void*), void* data, void (*free_data)(void*)) {
+  std::shared_ptr<void> held = hold(data, free_data);
+  if (!runtime || !fn) return;
+  runtime->runtime.post([fn, held = std::move(held)] { fn(held.get()); });
 }
 
 void rille_interrupt(rille_runtime* runtime, const char* reason) {
-  runtime->runtime.interrupt(text_of(reason));
+  if (runtime) runtime->runtime.interrupt(text_of(reason));
 }
 
 }  // extern "C"

@@ -13,13 +13,13 @@
  * done.
  *
  * What can fail takes a `rille_exception*`, which may be NULL, and fills it in; it returns NULL, or
- * -1, then. Text is UTF-8 by custom, and never looked at: it may hold zeros where a size is given.
+ * -1, then. A NULL where something is needed is such a failure, or nothing happens. Text is UTF-8
+ * by custom, and never looked at: it may hold zeros where a size is given.
  */
 #ifndef RILLE_RILLE_H
 #define RILLE_RILLE_H
 
 #include <stddef.h>
-#include <uv.h>
 
 #ifndef RILLE_API
 #define RILLE_API __attribute__((visibility("default")))
@@ -28,6 +28,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct lua_State;
+struct uv_loop_s; /* uv_loop_t of uv.h, which strict C cannot include everywhere */
 
 typedef struct rille_runtime rille_runtime;
 typedef struct rille_value rille_value;
@@ -47,6 +50,7 @@ typedef struct rille_exception {
   char* kind;      /* "TimeoutError", "OSError" ...; "Error" for what is no error object */
   char* message;   /* what happened */
   char* traceback; /* where, across tasks; may be empty */
+  char* code;      /* "ENOENT" and the like, of the system's errors; else empty */
   char* text;      /* all of it, for people */
   int cancelled;   /* the task was cancelled, and so did not fail */
 } rille_exception;
@@ -98,6 +102,9 @@ RILLE_API const rille_value* rille_field_at(const rille_value* table, size_t num
  * -1, and free the value, if `table` is none, or the name NULL. */
 RILLE_API int rille_set_field(rille_value* table, const char* name, rille_value* v);
 RILLE_API int rille_append(rille_value* table, rille_value* v);
+/* The same by any key: a text, a number or a boolean, which is copied. */
+RILLE_API const rille_value* rille_get_key(const rille_value* table, const rille_value* key);
+RILLE_API int rille_set_key(rille_value* table, const rille_value* key, rille_value* v);
 
 /* ---- opening and closing ----------------------------------------------------------------------
  */
@@ -111,9 +118,10 @@ typedef struct rille_report {
 } rille_report;
 
 /* How a runtime is opened. Lists of texts end with NULL; NULL is an empty list. Set the whole to
- * {0} first: that is what rille_open does without options. */
+ * {0} first: that is what rille_open does without options. Later versions may add fields at the
+ * end; a program that was compiled before then goes on to work. */
 typedef struct rille_options {
-  uv_loop_t* loop;         /* borrowed, and run by the host; NULL: the runtime has its own */
+  struct uv_loop_s* loop;  /* borrowed, and run by the host; NULL: the runtime has its own */
   const char* const* args; /* rille.args, and what scripts get as `...` */
   int debug;
   size_t memory_limit;        /* bytes of the interpreter; 0: none */
@@ -128,9 +136,27 @@ typedef struct rille_options {
   void (*on_report)(const rille_report* report, void* data); /* NULL: it goes to stderr */
   void* on_report_data;
   const char* executable; /* what runs scripts in processes of their own; may be NULL */
+  int uninterruptible;    /* if not 0, rille_interrupt stops no compiled loops; a little faster */
+  const char* script;     /* that will be run by rille_run_file: arg[0]; may be NULL */
+  const char* const* command; /* what stood before it on a command line: makes the global `arg` */
 } rille_options;
 
-RILLE_API rille_runtime* rille_open(const rille_options* options, rille_exception* error);
+#define rille_open(options, error) rille_open_sized((options), sizeof(rille_options), (error))
+RILLE_API rille_runtime* rille_open_sized(const rille_options* options, size_t size,
+                                          rille_exception* error);
+/* Cancels every task, and lets them clean up for at most 10 seconds: what rille_close does first,
+ * and enough for a program that ends soon anyway. Nothing can be run afterwards. */
+RILLE_API int rille_finish(rille_runtime* runtime, rille_exception* error);
+/* Whether scripts have loaded native modules, whose objects may have something to do in
+ * rille_close.
+ */
+RILLE_API int rille_has_libraries(const rille_runtime* runtime);
+/* Errors that nobody took, so far; the status that a script wants the program to end with, or -1.
+ */
+RILLE_API int rille_lost_errors(const rille_runtime* runtime);
+RILLE_API int rille_exit_status(const rille_runtime* runtime);
+/* The Lua state, for what this header does not do, while the runtime does not run. */
+RILLE_API struct lua_State* rille_lua_state(rille_runtime* runtime);
 /* Cancels every task, lets them clean up for at most 10 seconds, closes every handle and frees the
  * runtime. In the middle of running it fails, and the runtime stays. NULL is nothing. */
 RILLE_API int rille_close(rille_runtime* runtime, rille_exception* error);
@@ -159,8 +185,8 @@ RILLE_API int rille_task_done(const rille_task* task);
 RILLE_API rille_value* rille_task_result(rille_task* task, rille_exception* error);
 /* Asks it to end; `reason` may be NULL. */
 RILLE_API int rille_task_cancel(rille_task* task, const char* reason, rille_exception* error);
-/* Calls `fn` once, on the loop's thread, soon after it is done. The task there is the one that was
- * given here, or, if that was freed, NULL. */
+/* Calls `fn` once, on the loop's thread, soon after it is done, or when the runtime is closed. The
+ * task there is the one that was given here, or, if that was freed, NULL. */
 RILLE_API void rille_task_on_done(rille_task* task, void (*fn)(rille_task* task, void* data),
                                   void* data);
 RILLE_API void rille_task_free(rille_task* task);
@@ -205,6 +231,43 @@ typedef int (*rille_async_function)(rille_completion* completion, rille_call* ca
 RILLE_API int rille_define_async(rille_runtime* runtime, const char* name, rille_async_function fn,
                                  void* data, void (*free_data)(void*), rille_exception* error);
 
+/* ---- classes ----------------------------------------------------------------------------------
+ */
+
+/* A class of the host's, known by its address: scripts see objects with methods, each of which
+ * stands for a pointer. `free_object` (may be NULL) is called when no script and no value holds the
+ * object any more. */
+typedef struct rille_class {
+  const char* name; /* "Ship", or "game.Ship" */
+  void (*free_object)(void* object);
+} rille_class;
+
+/* Gives scripts the class. They make objects by calling its name: then `constructor` is called, and
+ * returns one with rille_call_return; without it (NULL) they cannot. */
+RILLE_API int rille_define_class(rille_runtime* runtime, const rille_class* type,
+                                 rille_function constructor, void* data, void (*free_data)(void*),
+                                 rille_exception* error);
+/* `object:name(...)`: the function asks rille_call_self for the object; its arguments are counted
+ * behind it. The names of Lua's own events, such as "__tostring", work too. */
+RILLE_API int rille_define_method(rille_runtime* runtime, const rille_class* type, const char* name,
+                                  rille_function fn, void* data, void (*free_data)(void*),
+                                  rille_exception* error);
+RILLE_API int rille_define_async_method(rille_runtime* runtime, const rille_class* type,
+                                        const char* name, rille_async_function fn, void* data,
+                                        void (*free_data)(void*), rille_exception* error);
+/* The object that a method is called on; NULL in what is no method. */
+RILLE_API void* rille_call_self(const rille_call* call);
+/* Reads an argument that has to be an object of the class; see rille_call_number. */
+RILLE_API int rille_call_object(rille_call* call, int position, const rille_class* type,
+                                void** object);
+/* A value that stands for an object, and owns it; the object of a value, NULL if it is none of the
+ * class. Copies of the value share the object. */
+RILLE_API rille_value* rille_object(const rille_class* type, void* object);
+RILLE_API void* rille_to_object(const rille_value* v, const rille_class* type);
+
+/* ---- waits ------------------------------------------------------------------------------------
+ */
+
 /* The wait ends with results, a list that is taken (NULL: none), or with an error; or it is
  * dropped, and fails with an error that says so. Any thread. After a cancellation, or when the
  * runtime is closed, nothing happens but that it is freed. */
@@ -216,6 +279,8 @@ RILLE_API void rille_completion_drop(rille_completion* completion);
  * already. The completion is still to be ended. Any thread. */
 RILLE_API void rille_completion_on_cancel(rille_completion* completion, void (*fn)(void* data),
                                           void* data);
+/* Whether the task has given the wait up. Any thread. */
+RILLE_API int rille_completion_cancelled(const rille_completion* completion);
 
 /* ---- the loop ---------------------------------------------------------------------------------
  */
@@ -230,10 +295,13 @@ RILLE_API int rille_backend_fd(rille_runtime* runtime);
 /* Seconds until rille_poll has something to do without that; below 0: never. */
 RILLE_API double rille_timeout(rille_runtime* runtime);
 /* The libuv loop, to start handles on. */
-RILLE_API uv_loop_t* rille_uv_loop(rille_runtime* runtime);
-/* Calls `fn` on the loop's thread, outside of Lua. Any thread. */
-RILLE_API void rille_post(rille_runtime* runtime, void (*fn)(void* data), void* data);
-/* Stops the Lua code that runs now, or else what runs next. Any thread. */
+RILLE_API struct uv_loop_s* rille_uv_loop(rille_runtime* runtime);
+/* Calls `fn` on the loop's thread, outside of Lua. `free_data` (may be NULL) is called afterwards,
+ * or instead if the runtime is closed before. Any thread. */
+RILLE_API void rille_post(rille_runtime* runtime, void (*fn)(void* data), void* data,
+                          void (*free_data)(void*));
+/* Stops the Lua code that runs now, or else cancels the script of rille_run_file or
+ * rille_run_string. Any thread. */
 RILLE_API void rille_interrupt(rille_runtime* runtime, const char* reason);
 
 #ifdef __cplusplus
