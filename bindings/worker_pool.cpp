@@ -302,7 +302,7 @@ bool ThreadPool::urge(Job* job, int* unheard) {
     std::lock_guard lock(mutex_);
     auto has_it = [job](Port* p) { return p->job_.get() == job; };
     auto found = std::find_if(ports_.begin(), ports_.end(), has_it);
-    if (found == ports_.end()) return false;
+    if (found == ports_.end() || (*found)->thread_->given_up) return false;
     Port* port = *found;
     if (std::exchange(port->is_heard_, false)) {
       // It waits from time to time. Whether it goes on doing so is to be seen.
