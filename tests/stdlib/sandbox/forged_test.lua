@@ -49,7 +49,12 @@ local function request(path, options)
   else
     async.spawn(pcall, session.post, session, "http://" .. base .. path, options or { body = "x" })
   end
-  return own:await()
+  local came, value = async.move_on_after(1, function() return own:await() end)
+  if not came then
+    server = nil -- it has something that was tampered with
+    error "no request came"
+  end
+  return value
 end
 
 local function connection()
