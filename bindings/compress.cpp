@@ -1,4 +1,5 @@
 // rille.core.compress: codings of contents, for HTTP.
+#include <rille/builtin.hpp>
 #include <rille/module.hpp>
 
 #include "codec.h"
@@ -79,7 +80,7 @@ int encoder(lua_State* L) {
 int write(lua_State* L, Encoder::Mode mode) {
   Encoder* e = Class<EncoderBox>::check(L, 1)->encoder.get();
   std::string out;
-  if (!e->write(opt_view(L, 2), mode, &out)) return luaL_error(L, "not enough memory");
+  if (!e->write(opt_view(L, 2), mode, &out)) return raise_out_of_memory(L);
   lua_pushlstring(L, out.data(), out.size());
   return 1;
 }

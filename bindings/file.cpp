@@ -28,6 +28,7 @@ class Read : public FileJob {
     file_->forget_early();
     data_ = std::move(file_->spare);
     data_.set_size(0);
+    data_.count_like(file_->shared->charge());
     // The job before may have been a read that its task gave up, and have brought what is wanted.
     satisfied_ = file_->available() > had_;
   }

@@ -340,7 +340,7 @@ int write_file(lua_State* L) {
   std::size_t size;
   const char* bytes = lua_tolstring(L, 2, &size);
   auto mode = static_cast<mode_t>(lua_tointeger(L, 3));
-  Buffer data;
+  Buffer data{Charge(L)};
   if (!data.append(bytes, size)) {
     rille_push_os_error(L, UV_ENOMEM, "write", lua_tostring(L, 1), nullptr, nullptr);
     return 1;

@@ -22,6 +22,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   std::swap(capacity_, other.capacity_);
+  std::swap(charge_, other.charge_);
   other.size_ = 0;
   return *this;
 }
@@ -32,6 +33,7 @@ void Buffer::release() {
   std::free(data_);
   data_ = nullptr;
   size_ = capacity_ = 0;
+  charge_.set(0);
 }
 
 void Buffer::drop_front(std::size_t count) {
@@ -42,6 +44,7 @@ void Buffer::drop_front(std::size_t count) {
 
 bool Buffer::reserve(std::size_t capacity) {
   if (capacity <= capacity_) return true;
+  if (!charge_.set(capacity)) return false;
   void* data = std::realloc(data_, capacity);
   if (!data) return false;
   data_ = static_cast<char*>(data);
@@ -65,7 +68,8 @@ const char kSharedKey = 0;
 
 struct SharedHolder {
   static constexpr char kName[] = "rille.core.FsShared";
-  std::shared_ptr<Shared> shared = std::make_shared<Shared>();
+  explicit SharedHolder(Charge charge) : shared(std::make_shared<Shared>(std::move(charge))) {}
+  std::shared_ptr<Shared> shared;
 };
 
 }  // namespace
@@ -80,7 +84,7 @@ std::shared_ptr<Shared> Shared::of(lua_State* L) {
     const rille_reg none[] = {{nullptr, nullptr, 0}};
     Class<SharedHolder>::define(L, none);
     lua_pushlightuserdata(L, key);
-    holder = Class<SharedHolder>::push(L);
+    holder = Class<SharedHolder>::push(L, Charge(L));
     lua_rawset(L, LUA_REGISTRYINDEX);
   }
   return holder->shared;
@@ -103,9 +107,10 @@ bool Shared::wait_for_writers(double seconds) {
 }
 
 Buffer Shared::take_buffer() {
-  if (spare_.empty()) return {};
+  if (spare_.empty()) return Buffer(charge_.another());
   Buffer buffer = std::move(spare_.back());
   spare_.pop_back();
+  buffer.count_like(charge_);
   return buffer;
 }
 
@@ -113,6 +118,7 @@ void Shared::give_back(Buffer buffer) {
   constexpr std::size_t kLargest = 16 << 10;
   if (buffer.capacity() > kLargest || spare_.size() >= kMostSpare) return;
   buffer.set_size(0);
+  buffer.count_like(Charge());
   spare_.push_back(std::move(buffer));
 }
 

@@ -21,6 +21,8 @@ namespace rille::fs {
 class Buffer {
  public:
   Buffer() = default;
+  // What it has counts to a script's memory.
+  explicit Buffer(Charge charge) : charge_(std::move(charge)) {}
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
@@ -36,6 +38,11 @@ class Buffer {
   // Drops the first `count` bytes.
   void drop_front(std::size_t count);
   void release();
+  // What it has counts to the same memory as that.
+  void count_like(const Charge& other) {
+    charge_ = other.another();
+    charge_.set(capacity_);
+  }
 
   // Both are false when memory has run out.
   bool reserve(std::size_t capacity);
@@ -45,13 +52,17 @@ class Buffer {
   char* data_ = nullptr;
   std::size_t size_ = 0;
   std::size_t capacity_ = 0;
+  Charge charge_;
 };
 
 // What the jobs of one runtime share, and what the last of them frees.
 class Shared {
  public:
   static std::shared_ptr<Shared> of(lua_State* L);
-  Shared() { spare_.reserve(kMostSpare); }
+  explicit Shared(Charge charge) : charge_(std::move(charge)) { spare_.reserve(kMostSpare); }
+
+  // For bytes of the runtime's.
+  const Charge& charge() const { return charge_; }
 
   // Jobs that write to files on the pool right now, so that the program can wait for them before it
   // ends. `wait_for_writers` gives up after `seconds`, and is false: a broken disk must not keep
@@ -66,6 +77,7 @@ class Shared {
   void give_back(Buffer buffer);
 
  private:
+  const Charge charge_;  // of nothing
   std::mutex mutex_;
   std::condition_variable none_;
   int writers_ = 0;

@@ -2,6 +2,7 @@
 #include <initializer_list>
 #include <memory>
 #include <new>
+#include <rille/builtin.hpp>
 #include <rille/module.hpp>
 
 #include "json_decode.h"
@@ -125,7 +126,7 @@ int guarded(lua_State* L) {
     return function(L);
   } catch (const std::bad_alloc&) {
   }
-  return luaL_error(L, "not enough memory");
+  return rille::raise_out_of_memory(L);
 }
 
 // functions{make_signed=, make_unsigned=, is_signed=, array_mark=, object_mark=, marks=} ->

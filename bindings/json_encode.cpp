@@ -94,6 +94,10 @@ bool Encoder::encode(lua_State* L, const Options& options, const Helpers& helper
   options_ = options;
   helpers_ = helpers;
   out_.cut(0);
+  std::size_t most = memory_limit_of(L);
+  out_.set_most(most > 0 ? std::min(most, Output::kLongest) : Output::kLongest);
+  Deadline deadline(L);
+  deadline_ = &deadline;
   frames_.clear();
   keys_.clear();
   message_.clear();
@@ -186,6 +190,8 @@ bool Encoder::integer() {
 
 // Begins with the table on top.
 bool Encoder::enter() {
+  // One that stands in several places is written as often, which may never end.
+  if (deadline_->passed()) raise_interruption(L_);
   const void* table = lua_topointer(L_, -1);
   std::size_t depth = frames_.size();
   for (std::size_t i = depth; i > 0 && depth - i < kCycleReach; --i) {

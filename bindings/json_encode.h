@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <lua.hpp>
+#include <rille/builtin.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -102,6 +103,7 @@ class Encoder {
 
   // Of the value that is encoded now.
   lua_State* L_ = nullptr;
+  Deadline* deadline_ = nullptr;
   Options options_{};
   Helpers helpers_{};
   int deep_slot_ = 0;

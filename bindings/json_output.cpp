@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::size_t kFirst = 512;
 constexpr std::size_t kKept = 1 << 20;
-constexpr std::size_t kLongest = 0x7FFFFF00;  // of LuaJIT's strings
 
 // How each byte is written: as itself or as an escape.
 struct Written {
@@ -135,7 +134,7 @@ bool Output::put_string(std::string_view text) {
 void Output::grow(std::size_t size) {
   std::size_t used = this->size();
   std::size_t wanted = std::max({kFirst, used + size, 2 * used});
-  if (used + size > kLongest) throw std::bad_alloc();
+  if (used + size > most_) throw std::bad_alloc();
   auto* data = static_cast<char*>(std::realloc(data_.get(), wanted));
   if (!data) throw std::bad_alloc();
   data_.release();

@@ -11,6 +11,8 @@ namespace rille::json {
 
 class Output {
  public:
+  static constexpr std::size_t kLongest = 0x7FFFFF00;  // of LuaJIT's strings
+
   // Where to write next: at least `size` bytes fit there. `wrote` says where they end.
   char* room_for(std::size_t size) {
     if (static_cast<std::size_t>(limit_ - end_) < size) grow(size);
@@ -34,6 +36,9 @@ class Output {
   std::size_t size() const { return static_cast<std::size_t>(end_ - data_.get()); }
   void cut(std::size_t size) { end_ = data_.get() + size; }
 
+  // From now on it may not be longer.
+  void set_most(std::size_t size) { most_ = size; }
+
   // Gives back what a large text has taken.
   void shrink();
 
@@ -46,6 +51,7 @@ class Output {
   std::unique_ptr<char, Free> data_;
   char* end_ = nullptr;
   char* limit_ = nullptr;
+  std::size_t most_ = kLongest;
 };
 
 }  // namespace rille::json

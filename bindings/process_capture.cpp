@@ -7,13 +7,15 @@ namespace rille::process {
 // ---- output ------------------------------------------------------------------------------------
 
 void Capture::received(const char* data, std::size_t size) {
+  if (end_) return;  // what follows is of no use, but its writer must not wait for ever
   if (data_.size() + size <= fs::kMostBytes && data_.append(data, size)) return;
   end_.status = data_.size() + size > fs::kMostBytes ? UV_EFBIG : UV_ENOMEM;
-  transport_->pause();
+  data_.release();
   point_.wake();
 }
 
 void Capture::ended(const Failure& failure) {
+  if (end_) return;
   end_ = failure;
   point_.wake();
 }

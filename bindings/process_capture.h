@@ -15,8 +15,8 @@ class Capture final : Transport::Sink {
  public:
   static constexpr char kName[] = "rille.core.Capture";
 
-  explicit Capture(std::unique_ptr<DescriptorTransport> transport)
-      : transport_(std::move(transport)) {}
+  Capture(std::unique_ptr<DescriptorTransport> transport, Charge charge)
+      : transport_(std::move(transport)), data_(std::move(charge)) {}
 
   void start() { transport_->read(this); }
 

@@ -259,7 +259,7 @@ void Launch::push_stream(lua_State* L, int index) {
       loop_, std::move(ours_[at]), index == 0 ? Direction::kOut : Direction::kIn, read_space(L));
   switch (kinds_[at]) {
     case Kind::kCapture:
-      Class<Capture>::push(L, std::move(transport))->start();
+      Class<Capture>::push(L, std::move(transport), Charge(L))->start();
       break;
     case Kind::kFeed:
       Class<Feed>::push(L, std::move(transport));

@@ -10,6 +10,7 @@ int luaopen_rille_core_dns(lua_State* L);
 #endif
 int luaopen_rille_core_file(lua_State* L);
 int luaopen_rille_core_fs(lua_State* L);
+int luaopen_rille_core_guarded(lua_State* L);
 int luaopen_rille_core_http1(lua_State* L);
 #ifdef RILLE_HAS_NGHTTP2
 int luaopen_rille_core_http2(lua_State* L);
@@ -48,6 +49,7 @@ const BuiltinModule kBuiltinModules[] = {
 #endif
     {"rille.core.file", luaopen_rille_core_file},
     {"rille.core.fs", luaopen_rille_core_fs},
+    {"rille.core.guarded", luaopen_rille_core_guarded},
     {"rille.core.http1", luaopen_rille_core_http1},
 #ifdef RILLE_HAS_NGHTTP2
     {"rille.core.http2", luaopen_rille_core_http2},

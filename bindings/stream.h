@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <rille/builtin.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -82,6 +83,7 @@ class Stream final : Transport::Sink {
   std::string name_;
   std::string input_;
   std::size_t taken_ = 0;        // of it
+  Charge input_charge_;          // for it, when it is large
   Spares* spares_ = nullptr;     // buffers for it, once something is read
   Failure end_;                  // why nothing more comes, once that is so
   std::deque<Reader*> readers_;  // the first one's turn it is

@@ -98,6 +98,13 @@ struct Stream::Reader {
 void Stream::received(const char* data, std::size_t size) {
   if (input_.empty() && size > kLeast && spares_) spares_->take(&input_);
   input_.append(data, size);
+  if (input_.size() > kEnough && !input_charge_.set(input_.capacity())) {
+    transport_->pause();
+    Failure failure;
+    failure.status = UV_ENOMEM;
+    ended(failure);
+    return;
+  }
   serve_readers();
   bool wanted = !readers_.empty() && readers_.front()->waiter;
   if (!wanted && input().size() > kEnough) {
@@ -118,6 +125,7 @@ void Stream::take(std::size_t size) {
     taken_ = 0;
     input_.clear();
     if (input_.capacity() > kLeast && spares_) spares_->give_back(&input_);
+    input_charge_.set(0);
   } else if (taken_ > kReadSize && taken_ > input_.size() / 2) {
     input_.erase(0, taken_);
     taken_ = 0;
@@ -228,7 +236,10 @@ int Stream::push_end(lua_State* L, const Request& request) {
 }
 
 int Stream::read(lua_State* L, Request request) {
-  if (!spares_) spares_ = Spares::of(L);
+  if (!spares_) {
+    spares_ = Spares::of(L);
+    input_charge_ = Charge(L);
+  }
   if (readers_.empty() && is_ready(&request)) return push_result(L, &request);
   std::unique_ptr<Reader> reader(new Reader{nullptr, std::move(request)});
   reader->waiter = rille_prepare(

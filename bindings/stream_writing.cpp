@@ -1,5 +1,6 @@
 // Writing to streams: what the system takes at once, and writes that are waited for.
 #include <algorithm>
+#include <rille/builtin.hpp>
 #include <utility>
 
 #include "stream_methods.h"
@@ -20,6 +21,7 @@ struct Stream::Write final : Transport::Writer {
   rille_waiter* waiter = nullptr;  // null once nobody waits for it
   std::string name;
   Failure failure;
+  Charge charge;  // for the bytes, which stay when their task has given up
 
   void written(const Failure& f) override {
     failure = f;
@@ -109,6 +111,11 @@ int StreamMethods::write(lua_State* L) {
     return 2;
   }
   s->at_once_ = 0;
+  Charge charge(L);
+  if (!charge.set(total - skip)) {
+    rille_push_os_error(L, UV_ENOMEM, "write", nullptr, nullptr, s->name_.c_str());
+    return 1;
+  }
   std::string rest;
   rest.reserve(total - skip);
   for (unsigned i = 0; i < count; ++i) {
@@ -118,6 +125,7 @@ int StreamMethods::write(lua_State* L) {
   }
   auto op = std::make_unique<Stream::Write>();
   op->name = s->name_;
+  op->charge = std::move(charge);
   op->waiter = rille_prepare(L, Stream::Write::give_up, op.get());
   rille_waiter* waiter = op->waiter;
   op->stream = s;

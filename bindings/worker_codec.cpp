@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <rille/builtin.hpp>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -28,7 +29,13 @@ const char kKeptKey = 0;
 class Encoder {
  public:
   Encoder(lua_State* L, int first, Values what, Message* message, int channels)
-      : L_(L), first_(first), last_(lua_gettop(L)), message_(message), channels_(channels) {
+      : L_(L),
+        first_(first),
+        last_(lua_gettop(L)),
+        message_(message),
+        channels_(channels),
+        most_(memory_limit_of(L)),
+        deadline_(L) {
     graph_.L = L;
     graph_.what = what;
   }
@@ -73,6 +80,9 @@ class Encoder {
       case LUA_TSTRING: {
         std::size_t size;
         const char* text = lua_tolstring(L_, index, &size);
+        // One string may stand in many places.
+        if (most_ > 0 && out_->data().size() + size > most_) raise_out_of_memory(L_);
+        spend(size);
         out_->byte(kText);
         return out_->text({text, size});
       }
@@ -90,6 +100,12 @@ class Encoder {
       default:
         return refuse(index, type == LUA_TTHREAD ? "a coroutine" : lua_typename(L_, type));
     }
+  }
+
+  // Counts what was copied, and is stopped where that has taken too long.
+  void spend(std::size_t bytes) {
+    constexpr std::size_t kBytesOfStep = 16;
+    if (deadline_.passed(1 + bytes / kBytesOfStep)) raise_interruption(L_);
   }
 
   void number(double n) {
@@ -226,6 +242,7 @@ class Encoder {
     auto n = static_cast<std::uint32_t>(lua_objlen(L_, t));
     for (std::uint32_t i = 1; i <= n; ++i) {
       lua_rawgeti(L_, t, static_cast<int>(i));
+      spend(0);
       at_ = {id, 0, 0};
       value(t + 1);
       lua_settop(L_, t);
@@ -237,6 +254,7 @@ class Encoder {
         if (k >= 1 && k <= n && std::floor(k) == k) continue;
       }
       if (is_error && !error_field(t)) continue;
+      spend(0);
       at_ = {id, 1, 0};
       value(t + 1);
       at_ = {id, 0, t + 1};
@@ -450,6 +468,8 @@ class Encoder {
   int first_, last_;
   Message* message_;
   int channels_;
+  std::size_t most_;  // bytes; 0: any number
+  Deadline deadline_;
   int kept_ = 0;  // a stack index
   Graph graph_;
   Bytes* out_ = nullptr;

@@ -5,6 +5,7 @@
 
 #include <lua.hpp>
 #include <memory>
+#include <rille/builtin.hpp>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ struct Message {
   std::string bytes;
   std::vector<std::shared_ptr<Channel>> channels;
   bool needs_modules = false;  // push_modules gives some, to be required before `decode`
-  std::shared_ptr<void> charge = nullptr;  // gives back what it takes of its sender's allowance
+  Charge charge = Charge();    // its sender's
 };
 
 // What the values are to whoever reads of one that cannot be copied.

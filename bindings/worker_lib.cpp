@@ -20,16 +20,10 @@ std::string string_at(lua_State* L, int index) {
   return {text, size};
 }
 
-// Messages lie outside of the interpreter: what a script has under way is kept under its ceiling of
-// memory too.
 void charge(lua_State* L, Message* message) {
-  std::size_t limit = options_of(L).memory_limit;
-  if (limit == 0) return;
-  std::shared_ptr<std::atomic<std::size_t>> account = PoolList::of(L)->under_way();
-  std::size_t n = message->bytes.size();
-  std::size_t total = account->fetch_add(n) + n;
-  message->charge = std::shared_ptr<void>(nullptr, [account, n](void*) { *account -= n; });
-  if (total > limit) luaL_error(L, "not enough memory");
+  constexpr std::size_t kLeast = 256;  // what an empty one takes
+  message->charge = Charge(L);
+  if (!message->charge.set(kLeast + message->bytes.size())) raise_out_of_memory(L);
 }
 
 // ---- pools of threads --------------------------------------------------------------------------

@@ -187,13 +187,9 @@ class PoolList {
   void add(std::shared_ptr<ThreadPool> pool);
   const std::shared_ptr<std::atomic<int>>& lost() const { return lost_; }
   const std::shared_ptr<Overseer>& overseer() const { return overseer_; }
-  // Bytes of messages that this runtime has sent and that are still there.
-  const std::shared_ptr<std::atomic<std::size_t>>& under_way() const { return under_way_; }
 
  private:
   std::shared_ptr<std::atomic<int>> lost_ = std::make_shared<std::atomic<int>>(0);
-  std::shared_ptr<std::atomic<std::size_t>> under_way_ =
-      std::make_shared<std::atomic<std::size_t>>(0);
   std::shared_ptr<Overseer> overseer_ = std::make_shared<Overseer>();
   std::vector<std::shared_ptr<ThreadPool>> pools_;
 };

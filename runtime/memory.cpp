@@ -1,6 +1,5 @@
 #include "memory.h"
 
-#include <algorithm>
 #include <cstdlib>
 
 namespace rille {
@@ -23,14 +22,17 @@ void* Memory::allocate(void* self, void* old, std::size_t old_size, std::size_t 
 
 bool Memory::refuses(std::size_t more) {
   if (enforced_ == kNone) return false;
-  // Whoever catches the error needs a little, before the collector has been at work.
-  constexpr std::size_t kSlack = 128 << 10;
   if (used_ < limit_ / 16 * 15) slack_ = 0;
-  bool refused = used_ + more > enforced_ + slack_;
-  if (countdown_ > 0 && --countdown_ == 0) refused = has_failed_on_purpose_ = true;
-  if (refused && !failed_ && L_) lua_sethook(L_, hook_, LUA_MASKCOUNT, 1);
+  std::size_t ceiling = enforced_ + slack_;
+  bool on_purpose = countdown_ > 0 && --countdown_ == 0;
+  bool over = used_ + more > ceiling || on_purpose;
+  if (!over) return false;
+  if (!failed_ && L_) lua_sethook(L_, hook_, LUA_MASKCOUNT, 1);
+  failed_ = true;
+  has_failed_on_purpose_ |= on_purpose;
+  is_out_on_purpose_ |= on_purpose;
+  bool refused = used_ + more > ceiling + margin_ || (on_purpose && refuses_on_purpose_);
   if (refused) slack_ = kSlack;
-  failed_ |= refused;
   return refused;
 }
 

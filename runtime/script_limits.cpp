@@ -26,6 +26,8 @@ constexpr uint64_t kGrace = 20'000'000;
 // What the standard library may take to leave its tables whole. A script can tamper with objects so
 // that it never comes to an end.
 constexpr uint64_t kLibraryGrace = 250'000'000;
+// Instructions until it is looked again whether that time is over.
+constexpr int kPause = 10000;
 // While a turn that was stopped goes on.
 constexpr std::chrono::milliseconds kAgain(5);
 
@@ -41,6 +43,10 @@ Limits::Limits(const Options& options)
       memory_(options.memory_limit ? std::make_unique<Memory>(options.memory_limit) : nullptr),
       is_interruptible_(options.interruptible || options.slice_limit > 0),
       slice_(nanoseconds(options.slice_limit)) {
+  if (memory_) {
+    outside_ = std::make_shared<Charge::Account>();
+    outside_->limit = options.memory_limit;
+  }
   const Permissions& granted = options.permissions;
   if (granted.everything()) return;
   if (auto* resolved = static_cast<const Grants*>(granted.resolved_.get())) {
@@ -66,6 +72,8 @@ lua_State* Limits::new_state() {
 void Limits::install(lua_State* L) {
   globals_ = lua_topointer(L, LUA_GLOBALSINDEX);
   if (access_) Access::install(L, access_.get());
+  // Those who trust their scripts keep the functions that compiled code knows.
+  if (is_interruptible_ && (slice_ > 0 || is_sandbox())) install_guarded(L);
   if (is_sandbox()) install_sandbox(L, options_);
   constexpr int kHurried = 1000;  // what a step of the collector does, in percent
   if (memory_) {
@@ -78,6 +86,17 @@ void Limits::install(lua_State* L) {
     std::lock_guard lock(mutex_);
     start_watching();
   }
+}
+
+// Puts functions that can be stopped in the place of the interpreter's.
+void Limits::install_guarded(lua_State* L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "rille.require");
+  lua_pushliteral(L, "rille.core.guarded");
+  lua_call(L, 1, 1);
+  lua_getglobal(L, "string");
+  lua_getglobal(L, "table");
+  lua_pushvalue(L, LUA_GLOBALSINDEX);
+  lua_call(L, 3, 0);
 }
 
 void Limits::detach() {
@@ -248,25 +267,23 @@ bool Limits::is_stdlib(lua_State* L, lua_Debug* at) const {
 // that it is raised at each instruction, so that no loop goes on by catching it.
 void Limits::on_hook(lua_State* L, lua_Debug* at) {
   Limits* self = Scheduler::of(L)->limits;
-  if (self->memory_ && self->memory_->take_failure()) {
+  Memory* memory = self->memory_.get();
+  if (memory && memory->has_failed() && !self->is_stdlib(L, at)) {
+    memory->take_failure();
     if (!self->fired_) self->stopper_.stop_calling(L);
     self->collect(L);
+    if (memory->is_out()) raise_out_of_memory(L);
   }
   if (!self->fired_ || self->fired_turn_ != self->turn_) {
-    self->stopper_.stop_calling(L);
+    if (!memory || !memory->has_failed()) self->stopper_.stop_calling(L);
     return;
   }
-  uint64_t now = uv_hrtime();
-  if (now < self->fired_at_ + kLibraryGrace && self->is_stdlib(L, at)) return;
-  constexpr int kPause = 10000;
-  if (self->raised_ == 0) {
-    self->raised_ = now;
-    self->stopper_.call_later(L, on_hook, kPause);
-  } else if (now < self->raised_ + kGrace) {
+  if (uv_hrtime() < self->fired_at_ + kLibraryGrace && self->is_stdlib(L, at)) return;
+  if (!self->is_late()) {
     self->stopper_.call_later(L, on_hook, kPause);
     return;
   }
-  push_error(L, "InterruptedError", self->reason_.c_str());
+  self->push_reason(L);
   lua_pushboolean(L, 1);
   lua_setfield(L, -2, "_in_hook");  // see stdlib/core/protect.lua
   lua_error(L);
@@ -275,6 +292,57 @@ void Limits::on_hook(lua_State* L, lua_Debug* at) {
 std::function<bool(std::string_view)> interrupter_of(lua_State* L) {
   Limits* limits = Scheduler::of(L)->limits;
   return [limits](std::string_view reason) { return limits && limits->interrupt(reason); };
+}
+
+bool Limits::is_late() const {
+  if (!fired_.load(std::memory_order_relaxed) || fired_turn_ != turn_) return false;
+  return raised_ == 0 || uv_hrtime() >= raised_ + kGrace;
+}
+
+void Limits::push_reason(lua_State* L) {
+  if (raised_ == 0) {
+    raised_ = uv_hrtime();
+    stopper_.call_later(L, on_hook, kPause);
+  }
+  push_error(L, "InterruptedError", reason_.c_str());
+}
+
+int Limits::stop(lua_State* L) {
+  push_reason(L);
+  return lua_error(L);
+}
+
+Deadline::Deadline(lua_State* L) : limits_(Scheduler::of(L)->limits) {}
+
+bool Deadline::look() {
+  left_ = kInterval;
+  return limits_ && limits_->is_late();
+}
+
+int raise_interruption(lua_State* L) { return Scheduler::of(L)->limits->stop(L); }
+
+Charge::Charge(lua_State* L) {
+  if (Limits* limits = Scheduler::of(L)->limits) account_ = limits->outside();
+}
+
+bool Charge::change(std::size_t bytes) {
+  if (bytes <= bytes_) {
+    account_->used -= bytes_ - bytes;
+  } else {
+    std::size_t more = bytes - bytes_;
+    std::size_t total = account_->used.fetch_add(more) + more;
+    if (total > account_->limit || total < more) {
+      account_->used -= more;
+      return false;
+    }
+  }
+  bytes_ = bytes;
+  return true;
+}
+
+int raise_out_of_memory(lua_State* L) {
+  lua_pushliteral(L, "not enough memory");
+  return lua_error(L);
 }
 
 std::size_t memory_limit_of(lua_State* L) {

@@ -7,6 +7,7 @@
 #include <lua.hpp>
 #include <memory>
 #include <mutex>
+#include <rille/builtin.hpp>
 #include <rille/rille.hpp>
 #include <string>
 #include <string_view>
@@ -76,8 +77,16 @@ class Limits {
   // Collects garbage because memory is short, unless that was just tried.
   void collect(lua_State* L);
 
+  // What is held outside of the interpreter; null without a ceiling.
+  const std::shared_ptr<Charge::Account>& outside() const { return outside_; }
+
   // Null without a ceiling.
   Memory* memory() { return memory_.get(); }
+
+  // Asked by C functions that take long: whether what runs is to be stopped, and not only soon.
+  bool is_late() const;
+  // Raises the error that stops it.
+  int stop(lua_State* L);
 
   // Stops what runs now, and says whether anything did. Any thread.
   bool interrupt(std::string_view reason);
@@ -87,17 +96,20 @@ class Limits {
 
  private:
   bool is_sandbox() const { return access_ || !options_.modules.empty(); }
+  void install_guarded(lua_State* L);
   void start_watching();
   void watch();
   void fire(std::string reason, bool interrupts);
   bool settle(lua_State* L);
   bool is_stdlib(lua_State* L, lua_Debug* at) const;
+  void push_reason(lua_State* L);
   static void on_hook(lua_State* L, lua_Debug* at);
 
   const Options options_;
   const void* globals_ = nullptr;   // the standard library's
   std::shared_ptr<Access> access_;  // null where everything is granted
   std::unique_ptr<Memory> memory_;
+  std::shared_ptr<Charge::Account> outside_;
   lua_State* condemned_ = nullptr;  // a task that was interrupted is, in each turn until it ends
   std::string condemned_reason_;
   uint64_t may_collect_ = 0;  // from this time on

@@ -52,7 +52,7 @@ struct TaskLib {
   // For functions of which a script may keep what they make.
   static void check_memory(lua_State* L, Scheduler* s) {
     if (s->limits && s->limits->memory() && s->limits->memory()->is_over()) {
-      luaL_error(L, "not enough memory");
+      raise_out_of_memory(L);
     }
   }
 };

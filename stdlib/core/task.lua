@@ -370,6 +370,7 @@ hooks[3] = hooks[1]
 -- A task's coroutine died of an error.
 local function failed(task, co, e, out_of_memory)
   rethrowing = nil
+  if not task then return end -- there was no memory to begin one: it is still in its batch
   local x = task[10]
   local trace
   if x and x.rethrown and rawequal(x.rethrown.value, e) then

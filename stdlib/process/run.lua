@@ -45,9 +45,10 @@ local function work(job)
   -- Whoever is cancelled at this moment still has to end what has begun.
   local ok, e = shielded(start, job)
   if not ok then rethrow(e) end
-  job.child:wait()
+  -- If there is too much of it, that is known before the command ends, which it may never do.
   if job.out then job.out:wait() end
   if job.err then job.err:wait() end
+  job.child:wait()
   return true
 end
 

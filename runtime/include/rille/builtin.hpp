@@ -4,14 +4,18 @@
 
 #include <rille/module.h>
 
+#include <atomic>
 #include <cstddef>
 #include <functional>
 #include <lua.hpp>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace rille {
 
+class Limits;
 struct Options;
 
 // What the runtime that `L` belongs to was made with.
@@ -37,6 +41,72 @@ extern const BuiltinModule kBuiltinModules[];
 
 // What strings and buffers of this runtime may take in all; 0: anything.
 std::size_t memory_limit_of(lua_State* L);
+
+// Bytes that a script makes others than its interpreter hold. All of a runtime's together are kept
+// under its ceiling of memory, too. Whoever holds them has a Charge beside them.
+class Charge {
+ public:
+  struct Account {
+    std::atomic<std::size_t> used{0};
+    std::size_t limit;
+  };
+
+  Charge() = default;  // there is no ceiling
+  explicit Charge(lua_State* L);
+  Charge(Charge&& other) noexcept { *this = std::move(other); }
+  Charge& operator=(Charge&& other) noexcept {
+    std::swap(account_, other.account_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~Charge() { set(0); }
+
+  // For other bytes of the same runtime.
+  Charge another() const {
+    Charge charge;
+    charge.account_ = account_;
+    return charge;
+  }
+
+  // So many bytes from now on. False if that is too much, and nothing has changed. Any thread.
+  bool set(std::size_t bytes) { return !account_ || change(bytes); }
+
+ private:
+  bool change(std::size_t bytes);
+
+  std::shared_ptr<Account> account_;
+  std::size_t bytes_ = 0;
+};
+
+// Raises what the interpreter raises when it runs out of memory.
+int raise_out_of_memory(lua_State* L);
+
+// Whether the script that calls has had its time, for what may take long in one call. To ask costs
+// next to nothing. Where it has, the call ends as soon as it can, and raises the error.
+class Deadline {
+ public:
+  explicit Deadline(lua_State* L);
+
+  // Counts steps of some nanoseconds each.
+  bool passed(std::size_t steps = 1) {
+    if (steps < left_) [[likely]] {
+      left_ -= steps;
+      return false;
+    }
+    return look();
+  }
+
+ private:
+  static constexpr std::size_t kInterval = 20000;
+
+  bool look();
+
+  Limits* limits_;
+  std::size_t left_ = kInterval;
+};
+
+// Raises the error that ends a script which has had its time. REQUIRES: `passed`.
+int raise_interruption(lua_State* L);
 
 // ---- threads -----------------------------------------------------------------------------------
 
