@@ -1,6 +1,7 @@
 // Options::memory_limit and slice_limit, and Runtime::interrupt.
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -347,4 +348,26 @@ TEST_CASE("stopping compiled code is known to work with this LuaJIT", "[limits]"
   stopper.prepare(L, false);
   CHECK(stopper.is_complete());
   lua_close(L);
+}
+
+TEST_CASE("interruptions while a runtime is closed do no harm", "[limits]") {
+  for (int round = 0; round < 20; ++round) {
+    Options options;
+    options.on_report = [](const rille::Report&) {};
+    auto runtime = std::make_unique<Runtime>(options);
+    std::atomic<bool> ended{false};
+    std::thread other([&] {
+      while (!ended) runtime->interrupt("again");
+    });
+    try {
+      runtime->spawn_string(
+          "local async = require 'rille.async' "
+          "async.finally(function() async.sleep(100) end, function() async.sleep(0) end)");
+      runtime->poll();
+      runtime->close();
+    } catch (const rille::Error&) {
+    }
+    ended = true;
+    other.join();
+  }
 }

@@ -190,3 +190,48 @@ TEST_CASE("memory may run out at any point: streams", "[memory]") {
 TEST_CASE("memory may run out at any point: http", "[memory]") {
   fail_everywhere("web", false, 3, 0.02);
 }
+
+// What a script makes others hold.
+TEST_CASE("bytes outside of the interpreter are kept under the ceiling", "[memory]") {
+  const char* const scripts[] = {
+      // Writes that their tasks have given up.
+      "local l = net.listen { port = 0 } "
+      "local s = net.connect { host = '127.0.0.1', port = l:address().port } local p = l:accept() "
+      "local big, failed = ('x'):rep(4e6) "
+      "for i = 1, 100 do local t = async.spawn_eager(function() "
+      "local ok, e = pcall(s.write, s, big) failed = failed or not ok and e.code == 'ENOMEM' end) "
+      "t:cancel() async.sleep(0) end assert(failed)",
+      "local l = net.listen { port = 0 } "
+      "async.spawn(function() local s, b = l:accept(), ('x'):rep(1e6) "
+      "while pcall(s.write, s, b) do end end) "
+      "local s = net.connect { host = '127.0.0.1', port = l:address().port } "
+      "local ok, e = pcall(s.read_exactly, s, 5e8) assert(not ok and e.code == 'ENOMEM') s:close()",
+      "local ok, e = pcall(process.run, { 'head', '-c', '500000000', '/dev/zero' }) "
+      "assert(not ok and e.code == 'ENOMEM', tostring(e))",
+      "local ok, e = pcall(process.run, { 'sh', '-c', 'yes' }) "
+      "assert(not ok and e.code == 'ENOMEM', tostring(e))",
+      "local ok, e = pcall(process.run, { 'sh', '-c', 'head -c 500000000 /dev/zero >&2' }) "
+      "assert(not ok and e.code == 'ENOMEM', tostring(e))",
+      "local c = worker.Channel() local ok, e = pcall(function() while true do c:send(1) end end) "
+      "assert(not ok and tostring(e):find 'not enough memory')",
+      "local list, s = {}, ('x'):rep(1e6) for i = 1, 1e4 do list[i] = s end "
+      "assert(not pcall(worker.Channel().send, worker.Channel(), list))",
+      "local t = {} for i = 1, 40 do t = { t, t } end assert(not pcall(json.encode, t))",
+  };
+  long before = resident_kib();
+  for (const char* script : scripts) {
+    INFO(script);
+    Limited limited(16 << 20);
+    Outcome outcome = run_script(
+        limited.runtime, std::string("local async, net, process = require 'rille.async', require "
+                                     "'rille.net', require 'rille.process' "
+                                     "local worker, json = require 'rille.worker', require "
+                                     "'rille.json' ") +
+                             script);
+    INFO(outcome.message);
+    CHECK(outcome.kind == Outcome::kDone);
+  }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  CHECK(resident_kib() - before < 150 << 10);
+#endif
+}
