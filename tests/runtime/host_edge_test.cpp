@@ -477,20 +477,19 @@ TEST_CASE("a host that has a runtime may fork, and the child may have one of its
   Task task = runtime.spawn_string(R"lua(
     local async = require "rille.async"
     async.sleep(0.01)
-    return require("rille.process").run({ "echo", "parent" }).stdout
+    return #require("rille.fs").read_file "/proc/self/stat" > 0
   )lua");
   runtime.poll();
   Ended ended = in_child([] {
     Runtime own;
     auto results = own.run_string(R"lua(
       require("rille.async").sleep(0.001)
-      return #require("rille.fs").read_file "/proc/self/stat" > 0,
-        require("rille.process").run({ "echo", "child" }).stdout
+      return #require("rille.fs").read_file "/proc/self/stat" > 0
     )lua");
-    if (!(results.at(0) == true) || !(results.at(1) == "child\n")) _exit(3);
+    if (!(results.at(0) == true)) _exit(3);
   });
   INFO(ended.text);
   CHECK(ended.status == 0);
-  CHECK(task.result().at(0) == "parent\n");
+  CHECK(task.result().at(0) == true);
 }
 #endif
