@@ -298,7 +298,8 @@ test("a program ends although a worker of its own does not", function()
     ]]):format(job) }, -- what the thread holds cannot be given back
       { env = { ASAN_OPTIONS = "detect_leaks=0" } })
     eq({ result.code, result.stdout, result.stderr }, { 0, "the end\n", "" })
-    assert(async.time() - start < 10, "it waited for the worker")
+    -- The thread sanitizer holds the signal back that ends the wait for a file's lock.
+    assert(async.time() - start < (test.SCALE < 1 and 40 or 10), "it waited for the worker")
   end
 end)
 
