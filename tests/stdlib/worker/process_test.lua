@@ -119,7 +119,7 @@ test("a process that accesses what is not its own fails only its job", function(
   local e = test.raises("WorkerError", pool.run, pool, function()
     return require("ffi").cast("int *", 8)[0]
   end)
-  assert(e.signal == "SIGSEGV" or (e.code or 0) > 0, e.message) -- a sanitizer has a status of its own
+  assert(e.signal == "SIGSEGV" or (e.code or 0) > 0, e.message) -- sanitizers have their own
   eq(pool:run(function() return "replaced" end), "replaced")
   pool:close()
 end)
