@@ -332,7 +332,7 @@ end)
 test("waiting in a channel of another thread can be cancelled everywhere", function()
   local pool = worker.Pool { size = 2 }
   cancel_everywhere {
-    patience = 50,
+    patience = 5000,
     setup = function() return { to = worker.Channel(1), from = worker.Channel(1) } end,
     body = function(s)
       local to, from = s.to, s.from

@@ -493,7 +493,7 @@ end)
 test("nothing is lost when any wait is cancelled", function()
   local pool = worker.Pool { size = 2 }
   cancel_everywhere {
-    patience = 50,
+    patience = 5000,
     body = function()
       async.gather {
         function() pool:run(function() require("rille.async").sleep(0) end) end,

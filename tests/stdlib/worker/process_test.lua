@@ -441,7 +441,7 @@ test("nothing is lost when any wait is cancelled", function()
   local pool = new()
   pool:run(nothing)
   cancel_everywhere {
-    patience = 500,
+    patience = 5000,
     setup = function() return { ch = worker.Channel(1) } end,
     body = function(s)
       local ch = s.ch
