@@ -36,17 +36,23 @@ struct PoolHandle {
   std::shared_ptr<ThreadPool> pool;
 };
 
-// pool(size) -> a pool of so many threads at most
+// pool(size, max_jobs, initializer) -> a pool of so many threads at most; 0: any number of jobs
 int pool(lua_State* L) {
-  int size = luaL_checkint(L, 1);
+  int size = luaL_checkint(L, 1), max_jobs = luaL_checkint(L, 2);
+  lua_settop(L, 3);
+  Message initializer;
+  if (!lua_isnil(L, 3)) {
+    encode(L, 3, Values::kCall, &initializer);
+    charge(L, &initializer);
+  }
   Options options = options_of(L);
   options.loop = nullptr;
   options.args.clear();
   options.script.clear();
   options.interruptible = true;  // a job that was cancelled may be in a loop without a wait
   PoolList* pools = PoolList::of(L);
-  auto threads =
-      std::make_shared<ThreadPool>(std::move(options), size, pools->lost(), pools->overseer());
+  auto threads = std::make_shared<ThreadPool>(
+      std::move(options), size, max_jobs, std::move(initializer), pools->lost(), pools->overseer());
   pools->add(threads);
   Class<PoolHandle>::push(L, std::move(threads));
   return 1;
@@ -55,9 +61,12 @@ int pool(lua_State* L) {
 // default_size() -> how many threads or processes a pool has that is given no size
 int default_size(lua_State* L) {
   const char* text = std::getenv("RILLE_POOL_SIZE");
-  int size = text ? std::atoi(text) : 0;
+  char* end = nullptr;
+  long size = text ? std::strtol(text, &end, 10) : 0;
   constexpr int kLargestSize = 1024;
-  if (size < 1 || size > kLargestSize) size = static_cast<int>(uv_available_parallelism());
+  // What is no size was reported when the runtime began.
+  bool is_size = text && *end == '\0' && size >= 1 && size <= kLargestSize;
+  if (!is_size) size = uv_available_parallelism();
   lua_pushinteger(L, size);
   return 1;
 }
@@ -66,6 +75,18 @@ int default_size(lua_State* L) {
 int lost(lua_State* L) {
   lua_pushinteger(L, PoolList::of(L)->lost()->exchange(0));
   return 1;
+}
+
+// load() -> how many jobs of this runtime wait for a thread, and how many run that nobody waits for
+int load(lua_State* L) {
+  int queued = 0, abandoned = 0;
+  for (const auto& pool : PoolList::of(L)->pools()) {
+    queued += pool->queued();
+    abandoned += pool->abandoned();
+  }
+  lua_pushinteger(L, queued);
+  lua_pushinteger(L, abandoned);
+  return 2;
 }
 
 ThreadPool* check_pool(lua_State* L) { return Class<PoolHandle>::check(L, 1)->pool.get(); }
@@ -113,6 +134,20 @@ int take(lua_State* L) { return Port::of(L)->take(L); }
 
 // paths() -> path, cpath; nothing if they are those of the last call
 int paths(lua_State* L) { return Port::of(L)->paths(L); }
+
+// initializer_modules() -> { name, place, … } that the initializer needs, or nothing
+int initializer_modules(lua_State* L) {
+  const Message& message = Port::of(L)->initializer();
+  if (!message.needs_modules) return 0;
+  push_modules(L, message.bytes);
+  return 1;
+}
+
+// initializer() -> the function that is to be called first, or nothing
+int initializer(lua_State* L) {
+  const Message& message = Port::of(L)->initializer();
+  return message.bytes.empty() ? 0 : decode(L, message);
+}
 
 // modules() -> { name, place, … } that the job needs, or nothing
 int modules(lua_State* L) {
@@ -292,6 +327,8 @@ const rille_reg kFunctions[] = {{"setup", setup, 0},
                                 {"default_size", default_size, 0},
                                 {"take", take, RILLE_WAITS},
                                 {"paths", paths, 0},
+                                {"initializer_modules", initializer_modules, 0},
+                                {"initializer", initializer, 0},
                                 {"modules", modules, 0},
                                 {"call", call, 0},
                                 {"answer", answer, 0},
@@ -300,6 +337,7 @@ const rille_reg kFunctions[] = {{"setup", setup, 0},
                                 {"unblocked", unblocked, 0},
                                 {"count_lost", count_lost, 0},
                                 {"lost", lost, 0},
+                                {"load", load, 0},
                                 {"encode", encode_text, 0},
                                 {"modules_of", modules_of, 0},
                                 {"decode", decode_text, 0},

@@ -52,6 +52,12 @@ int ThreadPool::queued() {
   return static_cast<int>(queue_.size());
 }
 
+int ThreadPool::abandoned() {
+  std::lock_guard lock(mutex_);
+  auto is_one = [](Port* p) { return p->job_ && p->job_->cancelled; };
+  return static_cast<int>(std::count_if(ports_.begin(), ports_.end(), is_one));
+}
+
 bool ThreadPool::is_closed() {
   std::lock_guard lock(mutex_);
   return closing_;
@@ -465,7 +471,8 @@ Port* Port::of(lua_State* L) {
 
 // REQUIRES: locked. False if there is none yet.
 bool Port::take_job() {
-  if (thread_->given_up) return true;
+  bool is_used_up = pool_->max_jobs_ > 0 && jobs_ >= pool_->max_jobs_;
+  if (thread_->given_up || is_used_up) return true;
   if (pool_->queue_.empty()) return pool_->closing_;
   job_ = std::move(pool_->queue_.front());
   pool_->queue_.pop_front();
@@ -530,6 +537,7 @@ void Port::answer(Message message, bool failed) {
     std::lock_guard lock(pool_->mutex_);
     job = std::move(job_);
     waiter = std::exchange(job->waiter, nullptr);
+    ++jobs_;
   }
   if (waiter) rille_complete_from_thread(waiter, ThreadPool::push_answer, done);
 }

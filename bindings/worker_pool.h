@@ -63,12 +63,15 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `size` threads at most, each with a runtime of these options. `lost` counts errors that nobody
-  // takes.
-  ThreadPool(Options options, int size, std::shared_ptr<std::atomic<int>> lost,
-             std::shared_ptr<Overseer> overseer)
+  // `size` threads at most, each with a runtime of these options, which ends after `max_jobs` jobs
+  // (0: never). `initializer` holds a function for each of them, or nothing. `lost` counts errors
+  // that nobody takes.
+  ThreadPool(Options options, int size, int max_jobs, Message initializer,
+             std::shared_ptr<std::atomic<int>> lost, std::shared_ptr<Overseer> overseer)
       : options_(std::move(options)),
         size_(size),
+        max_jobs_(max_jobs),
+        initializer_(std::move(initializer)),
         lost_(std::move(lost)),
         overseer_(std::move(overseer)) {}
   ThreadPool(const ThreadPool&) = delete;
@@ -82,6 +85,8 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
   int close(lua_State* L);
   int size() const { return size_; }
   int queued();
+  // Jobs that run although nobody waits for them any more.
+  int abandoned();
   bool is_closed();
 
   // No further jobs: those in the queue are dropped, those that run are asked to stop. Does not
@@ -119,6 +124,8 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
 
   const Options options_;
   const int size_;
+  const int max_jobs_;
+  const Message initializer_;
   const std::shared_ptr<std::atomic<int>> lost_;
   const std::shared_ptr<Overseer> overseer_;
   std::mutex mutex_;
@@ -153,6 +160,7 @@ class Port {
   int paths(lua_State* L);
   void count_lost(int n) { *pool_->lost_ += n; }
   Job* job() const { return job_.get(); }
+  const Message& initializer() const { return pool_->initializer_; }
   // The job has ended: its answer is sent.
   void answer(Message message, bool failed);
 
@@ -171,6 +179,7 @@ class Port {
   bool is_heard_ = false;  // its loop has turned since it was last called
   std::shared_ptr<Job> job_;
   rille_waiter* waiter_ = nullptr;  // while it is idle
+  int jobs_ = 0;                    // that it has done
   unsigned paths_version_ = 0;
 };
 
@@ -187,6 +196,7 @@ class PoolList {
   void add(std::shared_ptr<ThreadPool> pool);
   const std::shared_ptr<std::atomic<int>>& lost() const { return lost_; }
   const std::shared_ptr<Overseer>& overseer() const { return overseer_; }
+  const std::vector<std::shared_ptr<ThreadPool>>& pools() const { return pools_; }
 
  private:
   std::shared_ptr<std::atomic<int>> lost_ = std::make_shared<std::atomic<int>>(0);

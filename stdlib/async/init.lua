@@ -137,14 +137,19 @@ end
 ---@field timers integer
 ---@field handles integer  of libuv: sockets, processes and the like
 ---@field pool_size integer  threads of each pool: RILLE_POOL_SIZE, else the processors, at least 4
----@field pool_queued integer  operations that wait for a thread
+---@field pool_queued integer  operations, and jobs of workers, that wait for a thread
 ---@field abandoned integer  operations that still run, although their tasks have given them up
 
 --- What the runtime has in hand. There is a pool of threads each for files, for names (the system's
--- resolver) and for the blocking work of modules.
+-- resolver) and for the blocking work of modules; rille.worker makes those for its jobs.
 ---@return rille.Stats
 function async.stats()
   local tasks, timers, handles, abandoned, pool_size, pool_queued = core.stats()
+  local worker = package.loaded["rille.core.worker"]
+  if worker then
+    local queued, given_up = worker.load()
+    pool_queued, abandoned = pool_queued + queued, abandoned + given_up
+  end
   return {
     tasks = tasks, timers = timers, handles = handles, pool_size = pool_size,
     pool_queued = pool_queued, abandoned = abandoned,

@@ -133,10 +133,18 @@ report.describe(Channel.recv, function() return "a value of a channel" end)
 -- ---- jobs ---------------------------------------------------------------------------------------
 
 local call
+local initializer, initialize -- as it came, and the function
 
 local function start(fn, ...) return fn(...) end
 
-local function body() return start(unpack_values(call, channel_of)) end
+local function body()
+  if initializer then
+    initialize = initialize or unpack_values(initializer, channel_of)
+    initialize()
+    initializer, initialize = nil, nil
+  end
+  return start(unpack_values(call, channel_of))
+end
 
 local function never() return false end
 
@@ -163,6 +171,8 @@ return function()
     end
     if kind == "P" then
       codec.package.path, codec.package.cpath = unpack_values(text, channel_of)
+    elseif kind == "I" then
+      initializer = text
     else
       call = text
       job.run(body, answer, never, count_lost)

@@ -45,7 +45,22 @@ function M.read(stream)
   return sub(head, 3, 3), number_at(head, 4), size > 0 and stream:read_exactly(size) or ""
 end
 
---- Values as a text. `number_of(channel)` gives the number under which the other side knows it.
+--- Values as a text, whose channels are still to get their numbers.
+---@param what "call"|"results"|"value"
+function M.encode(what, ...)
+  local channels = {}
+  local bytes, needs_modules = core.encode(what, channels, ...)
+  return { channels = channels, bytes = bytes, mark = needs_modules and "!" or ";" }
+end
+
+--- The whole text. `number_of(channel)` gives the number under which the other side knows it.
+function M.number(encoded, number_of)
+  local numbers = {}
+  for i, channel in ipairs(encoded.channels) do numbers[i] = number_of(channel) end
+  return concat { concat(numbers, ","), encoded.mark, encoded.bytes }
+end
+
+--- Both at once.
 ---@param what "call"|"results"|"value"
 function M.pack(what, number_of, ...)
   local channels = {}

@@ -10,7 +10,18 @@ local answer, is_cancelled, count_lost = core.answer, core.is_cancelled, core.co
 
 local function start(fn, ...) return fn(...) end
 
+local is_ready, initialize = false, nil
+
+local function prepare()
+  local list = not initialize and core.initializer_modules()
+  if list then codec.load(list) end
+  initialize = initialize or core.initializer()
+  if initialize then initialize() end
+  is_ready, initialize = true, nil
+end
+
 local function body()
+  if not is_ready then prepare() end
   local list = modules()
   if list then codec.load(list) end
   return start(call())

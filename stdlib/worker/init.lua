@@ -9,7 +9,7 @@ local map = require("rille.async.gather").map
 local job = require "rille.core.worker_job"
 local sleep = require("rille.async").sleep
 
-local type = type
+local type, getmetatable = type, debug.getmetatable
 
 ---@class rille.worker
 local worker = { Channel = Channel }
@@ -24,7 +24,7 @@ function Pool:__tostring()
 end
 
 local LARGEST = 1024
-local KNOWN = { size = true, kind = true }
+local KNOWN = { size = true, kind = true, initializer = true, max_jobs = true }
 local MAP_OPTIONS = { limit = true }
 
 local function check_function(fn, position, name)
@@ -36,6 +36,8 @@ end
 ---@class rille.worker.PoolOptions
 ---@field size? integer  at most so many; by default the number of cores, or RILLE_POOL_SIZE
 ---@field kind? "thread"|"process"  "thread" by default
+---@field initializer? function  called in each worker as a part of its first job
+---@field max_jobs? integer  a worker that has done so many ends, and a new one takes its place
 
 --- Makes a pool of workers. They are started when they are needed.
 -- Those of kind "process" may crash, and are killed when their job is cancelled; each has an empty
@@ -43,6 +45,10 @@ end
 -- a terminal's Ctrl-C is for the program alone. When the program dies, idle ones end at once; what
 -- is busy may clean up from 0.2 seconds later on and is killed, with all that it has started, after
 -- two more. A script in a sandbox has threads alone, which may do what it may.
+--
+-- What the initializer leaves in globals and modules is there for the jobs; its upvalues are copies
+-- from the time when the pool was made. If it fails, so does the job, and the worker's next one
+-- calls it again.
 ---@param options? rille.worker.PoolOptions
 ---@return WorkerPool
 -- Errors: PermissionError for processes in a sandbox; WorkerError in a host that has named no
@@ -59,12 +65,15 @@ function worker.Pool(options)
       check.bad("size", "Pool", ("at most %d expected, got %s"):format(LARGEST, tostring(size)))
     end
   end
-  local kind = options.kind or "thread"
+  local kind, initializer, max_jobs = options.kind or "thread", options.initializer,
+    options.max_jobs
+  if initializer ~= nil then check_function(initializer, "initializer", "Pool") end
+  if max_jobs ~= nil then max_jobs = check.count(max_jobs, 1, "max_jobs", "Pool") end
   local workers
   if kind == "thread" then
-    workers = threads(size)
+    workers = threads(size, max_jobs, initializer)
   elseif kind == "process" then
-    workers = require "rille.worker.processes" (size)
+    workers = require "rille.worker.processes" (size, max_jobs, initializer)
   else
     check.bad("kind", "Pool", ("'thread' or 'process' expected, got '%s'"):format(tostring(kind)))
   end
@@ -72,6 +81,10 @@ function worker.Pool(options)
 end
 
 local function check_open(self, name)
+  if getmetatable(self) ~= Pool then
+    check.fail(("calling '%s' on bad self (worker.Pool expected, got %s): is there a dot for a "
+      .. "colon?"):format(name, type(self)))
+  end
   if self._closed then errors._raise("InvalidStateError", name .. ": the pool is closed") end
 end
 
@@ -91,8 +104,8 @@ end
 -- asked to stop, and nobody waits for it.
 -- Source: asyncio's loop.run_in_executor.
 function Pool:run(fn, ...)
-  check_function(fn, 1, "run")
   check_open(self, "run")
+  check_function(fn, 1, "run")
   return self._workers:run(fn, ...)
 end
 
@@ -109,13 +122,13 @@ end
 -- Errors: the first one of a call, after the rest was cancelled.
 -- Source: concurrent.futures' Executor.map.
 function Pool:map(list, fn, options)
+  check_open(self, "map")
   check.table(list, 1, "map")
   check_function(fn, 2, "map")
   options = check.options(options, MAP_OPTIONS, 3, "map")
   -- Some more than there are workers, so that each finds the next when it is done.
   local limit = options.limit == nil and 2 * self._size + 2
     or check.count(options.limit, 1, "limit", "map")
-  check_open(self, "map")
   local workers = self._workers
   return map(list, function(item, index) return (workers:run(fn, item, index)) end,
     { limit = limit })

@@ -53,7 +53,7 @@ local function start_process()
     task.rethrow(child)
   end
   return setmetatable({ stream = stream, child = child, channels = {}, numbers = {}, count = 0,
-    operations = {} }, Process)
+    operations = {}, jobs = 0 }, Process)
 end
 
 --- Ends it at once, with all that it has started. Who asks for the end gets to know of it.
@@ -156,7 +156,11 @@ end
 
 --- Sends a job and sees to what it asks for until its answer is there: 1 or 0, and the text.
 ---@async
-function Process:perform(paths, call)
+function Process:perform(initializer, paths, call)
+  if initializer and self.jobs == 0 then
+    write(self.stream, "I", 0, frames.number(initializer, numbering(self)))
+  end
+  self.jobs = self.jobs + 1
   if paths ~= self.paths then
     self.paths = paths
     write(self.stream, "P", 0, pack("value", numbering(self), paths[1], paths[2]))
@@ -210,15 +214,19 @@ local function take(self)
     process:kill()
     self._all[process] = nil
   end
+  for process in pairs(self._all) do
+    if process.dead and process.child:has_ended() then self._all[process] = nil end
+  end
   local process = start_process()
   self._all[process] = true
   return process
 end
 
 local function give_back(self, process)
-  if self._closing then process:stop() end
   if process.dead then
     if not self._closing then self._all[process] = nil end
+  elseif self._closing or process.jobs >= self._max_jobs then
+    process:stop() -- and its end is waited for when the pool is closed
   else
     table.insert(self._idle, process)
   end
@@ -252,7 +260,7 @@ end
 local function work(self, ...)
   local process = take(self)
   return finish(self, process, protected(function(...)
-    local done, text = process:perform(current_paths(self),
+    local done, text = process:perform(self._initializer, current_paths(self),
       pack("call", numbering(process), ...))
     return done, unpack_values(text, channels_of(process))
   end, ...))
@@ -290,7 +298,7 @@ report.describe(Processes.run, function(self)
   return ("a worker of a pool of %d processes"):format(self._size)
 end)
 
-return function(size)
+return function(size, max_jobs, initializer)
   if not program.executable then
     errors._raise("WorkerError", "Pool: processes need a program that runs scripts, "
       .. "and this host has named none (Options::executable)")
@@ -300,6 +308,7 @@ return function(size)
       .. "that is in one cannot start them; threads (kind=\"thread\") may do what it may do itself",
       { code = "EACCES" })
   end
-  return setmetatable({ _size = size, _places = Semaphore(size), _idle = {}, _all = {} },
-    Processes)
+  return setmetatable({ _size = size, _places = Semaphore(size), _idle = {}, _all = {},
+    _max_jobs = max_jobs or math.huge,
+    _initializer = initializer and frames.encode("call", initializer) }, Processes)
 end

@@ -42,6 +42,7 @@ report.describe(Threads.close, function() return "the end of a pool's threads" e
 -- Errors that tasks of workers have lost count as this program's.
 main.at_end(function() report.lost = report.lost + core.lost() end)
 
-return function(size)
-  return setmetatable({ _core = core.pool(size), _size = size }, Threads)
+return function(size, max_jobs, initializer)
+  return setmetatable({ _core = core.pool(size, max_jobs or 0, initializer), _size = size },
+    Threads)
 end
