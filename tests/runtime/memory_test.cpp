@@ -218,7 +218,7 @@ TEST_CASE("bytes outside of the interpreter are kept under the ceiling", "[memor
       "assert(not pcall(worker.Channel().send, worker.Channel(), list))",
       "local t = {} for i = 1, 40 do t = { t, t } end assert(not pcall(json.encode, t))",
   };
-  long before = resident_kib();
+  [[maybe_unused]] long before = resident_kib();
   for (const char* script : scripts) {
     INFO(script);
     Limited limited(16 << 20);
