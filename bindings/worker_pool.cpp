@@ -333,8 +333,18 @@ bool ThreadPool::urge(Job* job, int* unheard) {
 
 // ---- the threads' side -------------------------------------------------------------------------
 
+// REQUIRES: locked. Those that have ended take the lock no more.
+void ThreadPool::join_replaced() {
+  threads_.remove_if([](Thread& t) {
+    if (!t.ended || t.thread.get_id() == std::this_thread::get_id()) return false;
+    if (t.thread.joinable()) t.thread.join();
+    return true;
+  });
+}
+
 // REQUIRES: locked.
 void ThreadPool::start_thread() {
+  join_replaced();
   SignalsBlocked while_it_starts;
   Thread* self = &threads_.emplace_back();
   try {

@@ -111,6 +111,7 @@ class ThreadPool : public std::enable_shared_from_this<ThreadPool> {
     bool given_up = false;  // it is not one of the pool's any more, and takes no more jobs
   };
 
+  void join_replaced();
   void start_thread();
   void start_another();
   void work(Thread* self);

@@ -100,6 +100,20 @@ for _, kind in ipairs { "thread", "process" } do
   end)
 end
 
+test("threads that were replaced leave nothing behind", function()
+  local fs = require "rille.fs"
+  local function size() -- of all that is mapped, threads' stacks too, in MiB
+    return tonumber(fs.read_file("/proc/self/status"):match "VmSize:%s+(%d+)") / 1024
+  end
+  local pool, list = worker.Pool { size = 1, max_jobs = 1 }, {}
+  for i = 1, 20 do list[i] = i end
+  pool:map(list, count)
+  local before = size()
+  for _ = 1, 5 do pool:map(list, count) end
+  assert(size() - before < 400, size() - before)
+  pool:close()
+end)
+
 test("wrong options of a pool are named", function()
   test.blames_caller("bad argument 'initializer' to 'Pool' (function expected, got number)",
     function() worker.Pool { initializer = 1 } end)
