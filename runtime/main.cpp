@@ -78,7 +78,12 @@ struct CommandLine {
 };
 
 // Options that take a value of their own: what follows them is not the script.
-bool takes_value(const char* arg) { return std::strcmp(arg, "-e") == 0; }
+bool takes_value(const char* arg) {
+  for (const char* option : {"-e", "--execute", "--memory-limit", "--slice-limit"}) {
+    if (std::strcmp(arg, option) == 0) return true;
+  }
+  return false;
+}
 
 // Options behind the script's name are the script's, so argv is parted before it is parsed.
 int script_position(int argc, char** argv) {

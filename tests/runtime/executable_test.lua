@@ -67,6 +67,14 @@ test("arguments of a script from stdin follow the -", function()
   test.eq(result.stdout, "-\ta\t--version\n")
 end)
 
+test("an option's value may stand behind it, and is not the script", function()
+  local path = test.tmpdir() .. "/script.lua"
+  require("rille.fs").write_file(path, "print('ran', ...)")
+  local result = test.rille { "--memory-limit", "100000000", "--slice-limit", "9", path, "x" }
+  test.eq({ result.code, result.stdout, result.stderr }, { 0, "ran\tx\n", "" })
+  test.eq(test.rille({ "--execute", "print(1)" }).stdout, "1\n")
+end)
+
 test("empty arguments and odd bytes arrive as they were given", function()
   local code = "print(#arg, (...) == '', select(2, ...))"
   local result = test.script(code, { args = { "", "\255\n'\"" } })
