@@ -425,6 +425,9 @@ void ThreadPool::serve(Thread* self) {
     runtime.execute_string("local main = _worker _worker = nil main()", "=worker");
   } catch (const Error& e) {
     how = e.text();
+  } catch (...) {
+    port->close();  // the runtime is gone before it
+    throw;
   }
   if (std::shared_ptr<Job> job = port->close()) {
     job->exit_status = runtime.exit_status();
