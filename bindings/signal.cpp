@@ -48,6 +48,8 @@ class Dispositions {
 
   int start(uv_signal_t* handle, uv_signal_cb callback, int number) {
     std::lock_guard lock(mutex_);
+    // With another handler no script would be stopped any more.
+    if (number == rille::interruption_signal()) return UV_EBUSY;
     if (users_[number] == 0) sigaction(number, nullptr, &former_[number]);
     int rc = uv_signal_start(handle, callback, number);
     if (rc == 0) ++users_[number];

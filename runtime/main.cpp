@@ -11,10 +11,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+// A comma in the name of a folder does not begin another one.
+#define CXXOPTS_VECTOR_DELIMITER '\0'
 #include <cxxopts.hpp>
 #include <exception>
 #include <iostream>
 #include <rille/rille.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -110,12 +113,20 @@ void limit(const cxxopts::ParseResult& parsed, rille::Options* options) {
     restricted = true;
     for (const auto& what : parsed[option].as<std::vector<std::string>>()) allow(what);
   };
+  // Names have no commas in them, and may stand in a list.
+  auto grant_names = [&](const char* option, auto allow) {
+    grant(option, [&](const std::string& list) {
+      if (list.empty()) allow(list);
+      std::istringstream names(list);
+      for (std::string name; std::getline(names, name, ',');) allow(name);
+    });
+  };
   grant("allow-read", [&](const std::string& dir) { granted.allow_read(dir); });
   grant("allow-write", [&](const std::string& dir) { granted.allow_write(dir); });
-  grant("allow-net", [&](const std::string& host) { granted.allow_net(host); });
   grant("allow-run", [&](const std::string& cmd) { granted.allow_run(cmd); });
-  grant("allow-env", [&](const std::string& name) { granted.allow_env(name); });
-  grant("allow-module", [&](const std::string& name) { options->modules.push_back(name); });
+  grant_names("allow-net", [&](const std::string& host) { granted.allow_net(host); });
+  grant_names("allow-env", [&](const std::string& name) { granted.allow_env(name); });
+  grant_names("allow-module", [&](const std::string& name) { options->modules.push_back(name); });
   if (restricted) options->permissions = granted;
   if (parsed.count("memory-limit")) {
     options->memory_limit = parsed["memory-limit"].as<std::size_t>();

@@ -259,10 +259,13 @@ std::pair<std::string, int> parse_host(const std::string& grant) {
   if (!usual_address(grant).empty()) return {usual_address(grant), -1};
   std::size_t colon = grant.rfind(':');
   int port = -1;
+  constexpr int kNone = -2;  // what is no port is not any port
   std::string host = grant;
   if (colon != grant.npos && grant.find_first_not_of("0123456789", colon + 1) == grant.npos &&
       colon + 1 < grant.size()) {
-    std::from_chars(grant.data() + colon + 1, grant.data() + grant.size(), port);
+    auto end = grant.data() + grant.size();
+    auto [_, error] = std::from_chars(grant.data() + colon + 1, end, port);
+    if (error != std::errc() || port > 65535) port = kNone;
     host = grant.substr(0, colon);
   } else if (colon != grant.npos && grant.substr(colon) == ":*") {
     host = grant.substr(0, colon);

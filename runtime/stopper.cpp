@@ -179,11 +179,19 @@ struct StopperSignal {
         int candidate = signal == 0 ? SIGURG : SIGRTMAX - signal;
         if (sigaction(candidate, nullptr, &before) != 0) continue;
         bool is_free = !(before.sa_flags & SA_SIGINFO) && before.sa_handler == SIG_DFL;
-        if (is_free && sigaction(candidate, &action, nullptr) == 0) return candidate;
+        if (is_free && sigaction(candidate, &action, nullptr) == 0) {
+          claimed() = candidate;
+          return candidate;
+        }
       }
       return 0;
     }();
     return found;
+  }
+
+  static std::atomic<int>& claimed() {
+    static std::atomic<int> number{0};
+    return number;
   }
 
   static std::mutex& mutex() {
@@ -195,6 +203,8 @@ struct StopperSignal {
     return first;
   }
 };
+
+int interruption_signal() { return StopperSignal::claimed(); }
 
 void Stopper::attach(lua_State* L) {
   pthread_t self = pthread_self();

@@ -171,6 +171,7 @@ local function set_of(list)
   if #list == 0 then return nil end
   local set = { rille = true }
   for _, name in ipairs(list) do set[name] = true end
+  if set["*"] then return nil end
   return set
 end
 
@@ -190,7 +191,17 @@ local function add_package(env, list, read_text, compile)
     return package.preload[name] or ("\n\tno field package.preload['%s']"):format(name)
   end
 
+  local function check_granted(name)
+    if allowed and not allowed[name] then
+      refuse(("the module '%s' is not granted (modules \"%s\", --allow-module=%s)"):format(name,
+        name, name), "--allow-module=" .. name)
+    end
+  end
+
+  -- Scripts can call it by themselves, and change `package` while `require` looks into it.
   local function from_rille(name)
+    name = tostring(name)
+    if EXTRA[name] or is_public(name) then check_granted(name) end
     if EXTRA[name] then return function() return trusted_require(name) end end
     if FORBIDDEN[name] or find(name, "^jit%.") then
       refuse(("the module '%s' is not available in a sandbox"):format(name))
@@ -232,10 +243,7 @@ local function add_package(env, list, read_text, compile)
   local load_module = make_require(package)
 
   function env.require(name)
-    if allowed and type(name) == "string" and not allowed[name] and package.loaded[name] == nil then
-      refuse(("the module '%s' is not granted (modules \"%s\", --allow-module=%s)"):format(name,
-        name, name), "--allow-module=" .. name)
-    end
+    if type(name) == "string" and package.loaded[name] == nil then check_granted(name) end
     return load_module(name)
   end
   M.require, M.package = env.require, package

@@ -1,5 +1,6 @@
 --- Where a client's request goes: to which server, by which proxy, protected by which TLS context.
 -- Requests with the same destination share its connections.
+local check_host = require("rille.core.tcp").check_host
 local connect = require "rille.http.connect"
 local fail = require("rille.http.exchange").fail
 local multiplex = require "rille.http.multiplex"
@@ -100,6 +101,7 @@ function M.prepare(state)
   if proxy and proxy.tls then state.proxy_context = context_of(state.tls, state.name) end
   local key = url.tls and url.origin .. number_of(state.context) or url.origin
   if proxy then
+    check_host(url.host, url.port)
     -- Plain requests to different servers may share a connection to the proxy.
     key = proxy.url .. (proxy.user and proxy.user .. ":" .. tostring(proxy.password) or "")
       .. number_of(proxy.tls and state.proxy_context) .. (url.tls and " " .. key or "")

@@ -132,6 +132,7 @@ function M.tcp(host, port)
   if tcp.is_ip(host) then
     stream = tcp.connect(host, port)
   else
+    tcp.check_host(host, port) -- whose refusal knows the port
     stream = M.any(lookup(host), port)
   end
   return stream -- no tail calls here: reports look for this function on the stack

@@ -108,6 +108,9 @@ class Deadline {
 // Raises the error that ends a script which has had its time. REQUIRES: `passed`.
 int raise_interruption(lua_State* L);
 
+// The signal by which threads are told of that, or 0 as long as none is used. Any thread.
+int interruption_signal();
+
 // ---- threads -----------------------------------------------------------------------------------
 
 class Pools;

@@ -159,6 +159,32 @@ test("only the modules that are granted can be required", function()
     refused("not granted", require, "other")
     assert(async.sleep)
   ]], { "--allow-module=rille.json,rille.errors", "--allow-module=rille.async" })
+  run([[ assert(require "rille.json" and require "rille.fs") ]], { "--allow-module" })
+  run([[
+    package.loaded["rille.json"] = nil
+    refused("not granted", require, "rille.json")
+  ]], { "--allow-module=rille.errors,rille.async", "--allow-module=" })
+end)
+
+test("changes to `package` are no way to modules that are not granted", function()
+  run([[
+    for _, name in ipairs { "rille.fs", "table.new" } do
+      refused("'" .. name .. "' is not granted", package.loaders[2], name)
+      local asked = 0
+      setmetatable(package.loaded, { __index = function(_, key)
+        asked = asked + 1
+        if asked == 1 then return true end
+      end })
+      refused("'" .. name .. "' is not granted", require, name)
+      setmetatable(package.loaded, nil)
+    end
+    local asked = 0
+    local changing = setmetatable({}, { __tostring = function()
+      asked = asked + 1
+      return asked == 1 and "rille.errors" or "rille.fs"
+    end })
+    assert(package.loaders[2](changing)().is)
+  ]], { "--allow-module=rille.errors,rille.async" })
 end)
 
 test("print and the standard streams work", function()

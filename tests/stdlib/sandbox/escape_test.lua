@@ -194,6 +194,19 @@ test("a handler of signals is no way to run where nothing stops it", function()
   ]]
 end)
 
+test("the signal that stops scripts cannot be taken", function()
+  is_stopped [[
+    local signal, errors = require "rille.signal", require "rille.errors"
+    local taken = 0
+    for number = 1, 64 do
+      local ok, e = pcall(signal.on, number, function() end)
+      if not ok and errors.is(e, "OSError") and e.code == "EBUSY" then taken = taken + 1 end
+    end
+    assert(taken == 1)
+    while true do end
+  ]]
+end)
+
 -- ---- workers ------------------------------------------------------------------------------------
 
 test("workers have the grants that the script began with, whatever has changed since", function()

@@ -363,3 +363,17 @@ test("modules of the script's own are read where it may read", function()
     assert(require "own" == "own!")
   ]]):format(granted), { "--allow-read=" .. granted })
 end)
+
+test("a comma in the name of a folder does not part it", function()
+  local dir, granted, secret = sandbox.folders()
+  assert(os.execute(("mkdir '%s/a,b' && cp '%s/file' '%s/a,b'"):format(dir, granted, dir)) == 0)
+  sandbox.run(([[
+    local fs, dir, secret = require "rille.fs", %q, %q
+    assert(fs.read_file(dir .. "/a,b/file") == "for all")
+    fs.write_file(dir .. "/a,b/new", "x")
+    refused("allow_read", fs.read_file, secret .. "/file")
+  ]]):format(dir, secret), {
+    "--allow-read=" .. dir .. "/a,b", "--allow-write=" .. dir .. "/a,b",
+    "--allow-read=" .. granted .. "," .. secret,
+  })
+end)

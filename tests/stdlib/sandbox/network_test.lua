@@ -34,8 +34,8 @@ test("nothing is reachable without a grant, and the refusal names what to grant"
     refused("network access to '127.0.0.1:80' is not granted (allow_net \"127.0.0.1:80\", "
       .. "--allow-net=127.0.0.1:80)", net.connect, { host = "127.0.0.1", port = 80 })
     refused("'[::1]:80'", net.connect, { host = "::1", port = 80 })
-    refused("'localhost'", net.connect, { host = "localhost", port = 80 })
-    refused("'example.com'", net.connect, { host = "example.com", port = 80 })
+    refused("'localhost:80'", net.connect, { host = "localhost", port = 80 })
+    refused("'example.com:80'", net.connect, { host = "example.com", port = 80 })
     refused("'example.com'", dns.lookup, "example.com")
     refused("'example.com'", dns.resolve, "example.com")
     refused("'127.0.0.1:53'", dns.resolve, "example.com", "A", { servers = { "127.0.0.1" } })
@@ -45,7 +45,7 @@ test("nothing is reachable without a grant, and the refusal names what to grant"
     refused("allow_net", net.udp, {})
     refused("allow_net", net.udp, { host = "127.0.0.1" })
     refused("'127.0.0.1:80'", http.get, "http://127.0.0.1/")
-    refused("'example.com'", http.get, "https://example.com/")
+    refused("'example.com:443'", http.get, "https://example.com/")
     refused("'127.0.0.1'", http.serve, { handler = print })
     refused("'127.0.0.1:80'", require("rille.websocket").connect, "ws://127.0.0.1/")
     refused("abstract", net.connect, { path = "@name" })
@@ -54,6 +54,40 @@ test("nothing is reachable without a grant, and the refusal names what to grant"
     refused("allow_", net.listen, { path = "/tmp/socket" })
     refused("allow_read", http.get, "http+unix://%2Frun%2Fsocket/")
   ]]
+end)
+
+test("a grant whose port is none grants nothing", function()
+  for _, port in ipairs { "65536", "99999999999", "4294967297" } do
+    run([[
+      local net = require "rille.net"
+      refused("allow_net", net.connect, { host = "127.0.0.1", port = 1 })
+      refused("allow_net", net.listen, { port = 0 })
+    ]], { "--allow-net=127.0.0.1:" .. port })
+  end
+end)
+
+test("the refusal of a name names its port", function()
+  run([[
+    refused("--allow-net=example.org:81)", require("rille.net").connect,
+      { host = "example.org", port = 81 })
+    refused("--allow-net=example.com:80)", require("rille.http").get, "http://example.com/")
+  ]], { "--allow-net=example.org:80" })
+end)
+
+test("a connection to a proxy that is used again does not lead to what is not granted", function()
+  local port = serve [[
+    local server = http.serve { port = 0, handler = function(req) return req.target end }
+    tell(server.port)
+    server:wait()
+  ]]
+  run(([[
+    local session = require("rille.http").Session { proxy = "http://127.0.0.1:%d" }
+    for _ = 1, 2 do
+      assert(session:get("http://example.org/"):text() == "http://example.org/")
+      refused("--allow-net=example.com:80)", session.get, session, "http://example.com/")
+    end
+    session:close()
+  ]]):format(port), { "--allow-net=example.org:80,127.0.0.1:" .. port })
 end)
 
 test("what is granted is reachable, and no other port or host", function()

@@ -52,7 +52,7 @@ test("a refusal has the same fields everywhere, and names the option that grants
 
     check("--allow-net=10.0.0.1:80", nil, net.connect, { host = "10.0.0.1", port = 80 })
     check("--allow-net=[2001:db8::1]:80", nil, net.connect, { host = "2001:DB8::1", port = 80 })
-    check("--allow-net=example.com", nil, net.connect, { host = "Example.com.", port = 80 })
+    check("--allow-net=example.com:80", nil, net.connect, { host = "Example.com.", port = 80 })
     check("--allow-net=127.0.0.1:81", nil, net.listen, { host = "127.0.0.1", port = 81 })
     check("--allow-net=127.0.0.1:82", nil, net.udp, { host = "127.0.0.1", port = 82 })
     check("--allow-net=*", nil, net.connect, { path = "@abstract" })
