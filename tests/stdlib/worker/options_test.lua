@@ -62,7 +62,7 @@ for _, kind in ipairs { "thread", "process" } do
   end)
 
   kind_test("jobs in the queue outlive the workers that are replaced", function()
-    local pool = worker.Pool { size = 2, kind = kind, max_jobs = 1 }
+    local pool = worker.Pool { size = 1, kind = kind, max_jobs = 1 }
     local list = {}
     for i = 1, 12 do list[i] = i end
     eq(pool:map(list, count), { n = 12, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 })
