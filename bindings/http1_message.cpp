@@ -52,6 +52,7 @@ void Parser::next() {
     body_.clear();
   }
   if (!trailers_.empty()) trailers_.clear();
+  trailer_bytes_ = 0;
   body_limit_ = limits_.body_bytes;
   received_ = framing_ = 0;
   state_ = kHead;
@@ -317,6 +318,11 @@ void Parser::add_trailer(std::string_view text, bool is_value) {
     fail(431, "too many trailer fields");
     return;
   }
+  trailer_bytes_ += text.size();
+  if (trailer_bytes_ > most_head()) {
+    fail(431, "trailers too large");
+    return;
+  }
   if (is_value != has_both) trailers_.emplace_back();
   trailers_.back().append(text);
 }
@@ -343,12 +349,15 @@ int Parser::on_message_complete(llhttp_t* p) {
   return HPE_PAUSED;
 }
 
+std::size_t Parser::most_head() const {
+  return limits_.head_bytes > 0 ? limits_.head_bytes : Limits().head_bytes;
+}
+
 // What chunks need besides the body, up to there in the piece that is looked at. Chunks of one byte
 // need five more; extensions and trailers could go on for ever.
 bool Parser::check_framing(const char* to) {
-  std::size_t most = limits_.head_bytes > 0 ? limits_.head_bytes : Limits().head_bytes;
   std::uint64_t framing = framing_ + static_cast<std::size_t>(to - piece_) - received_;
-  return framing <= most + 8 * received_ || fail(400, "more chunk headers than body");
+  return framing <= most_head() + 8 * received_ || fail(400, "more chunk headers than body");
 }
 
 std::size_t Parser::feed_body(const char* data, std::size_t size) {

@@ -87,6 +87,7 @@ class Parser {
   bool check_length(std::string_view value);
   bool check_fields_together();
   bool check_framing(const char* to);
+  std::size_t most_head() const;
   bool fail_head(llhttp_errno_t error);
 
   static int on_headers_complete(llhttp_t* p);
@@ -104,6 +105,7 @@ class Parser {
   std::string head_;
   std::string body_;
   std::vector<std::string> trailers_;
+  std::size_t trailer_bytes_ = 0;
   std::uint64_t body_limit_ = 0;
   std::uint64_t received_ = 0;  // of the body
   std::uint64_t framing_ = 0;   // and with what chunks need besides

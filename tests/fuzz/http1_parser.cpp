@@ -14,8 +14,9 @@ using http1::Parser;
 
 // Of several things that are wrong with a body, the cuts decide which one is seen first.
 bool is_of_body(std::string_view fault) {
-  for (std::string_view one : {"malformed body", "more chunk headers than body", "body too large",
-                               "too many trailer fields", "line that does not end with CR LF"}) {
+  for (std::string_view one :
+       {"malformed body", "more chunk headers than body", "body too large",
+        "too many trailer fields", "trailers too large", "line that does not end with CR LF"}) {
     if (fault == one) return true;
   }
   return false;
