@@ -247,7 +247,9 @@ void Scheduler::put_off_collection(lua_State* L) {
   constexpr int kMostEach = 1;  // KiB; a coroutine that waits takes half of that
   int size = lua_gc(L, LUA_GCCOUNT, 0);
   int grown = size - std::exchange(heap_size_, size);
-  if (grown > kBurst * kMostEach || (limits && limits->memory())) return;
+  // If it has shrunk, the collector has found something meanwhile.
+  bool are_coroutines = grown >= 0 && grown <= kBurst * kMostEach;
+  if (!are_coroutines || (limits && limits->memory())) return;
   if (lua_gc(L, LUA_GCISRUNNING, 0)) lua_gc(L, LUA_GCRESTART, -1);
 }
 
