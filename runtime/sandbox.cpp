@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <rille/access.hpp>
@@ -130,6 +132,26 @@ int call(lua_State* L) {
   return 1;
 }
 
+// check_stack(): an error when little of the thread's stack is left. LuaJIT looks at its own stacks
+// alone, and what calls itself through C would end the process.
+int check_stack(lua_State* L) {
+  static thread_local std::uintptr_t end = 0;
+  if (end == 0) {
+    pthread_attr_t attributes;
+    void* lowest = nullptr;
+    std::size_t size = 0;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+      pthread_attr_getstack(&attributes, &lowest, &size);
+      pthread_attr_destroy(&attributes);
+    }
+    end = reinterpret_cast<std::uintptr_t>(lowest) + size / 4;
+  }
+  auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+  if (here >= end) return 0;
+  lua_pushliteral(L, "C stack overflow");
+  return lua_error(L);
+}
+
 }  // namespace
 
 void install_sandbox(lua_State* L, const Options& options) {
@@ -149,7 +171,8 @@ void install_sandbox(lua_State* L, const Options& options) {
   lua_replace(L, -2);
   lua_pushcclosure(L, open_file, 1);
   lua_pushcfunction(L, call);
-  lua_call(L, 4, 1);
+  lua_pushcfunction(L, check_stack);
+  lua_call(L, 5, 1);
   lua_replace(L, LUA_GLOBALSINDEX);
   lua_pop(L, 1);
 }

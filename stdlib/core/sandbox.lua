@@ -339,6 +339,44 @@ local function add_os(env, call)
   env.os = lib
 end
 
+local IS_TEXT = { string = true, number = true }
+
+-- What calls a script's functions from C may be called by them again and again.
+local function bound_recursion(env, check_stack)
+  local gsub, resume, wrap = env.string.gsub, env.coroutine.resume, env.coroutine.wrap
+
+  local function bad(position, expected)
+    error(("bad argument #%d to 'gsub' (%s expected)"):format(position, expected), 3)
+  end
+
+  -- No tail call has the name of what was called: so its errors are found before.
+  function env.string.gsub(text, pattern, replacement, most)
+    local kind = type(replacement)
+    if not IS_TEXT[type(text)] then bad(1, "string") end
+    if not IS_TEXT[type(pattern)] then bad(2, "string") end
+    if kind == "function" or kind == "table" then
+      check_stack()
+    elseif not IS_TEXT[kind] then
+      bad(3, "string/function/table")
+    end
+    return gsub(text, pattern, replacement, most)
+  end
+
+  function env.coroutine.resume(...)
+    check_stack()
+    return resume(...)
+  end
+
+  function env.coroutine.wrap(...)
+    if type((...)) ~= "function" then return wrap(...) end
+    local go_on = wrap(...)
+    return function(...)
+      check_stack()
+      return go_on(...)
+    end
+  end
+end
+
 -- The metatable of files is the table of their methods as well: a script would get at their
 -- finalizer, which nothing stops while it runs.
 local function part_methods_of_files()
@@ -363,8 +401,9 @@ end
 ---@param read_text function  (path) -> text, or nil and a text or an error object
 ---@param open_file function  (path, mode) -> file, likewise
 ---@param call function  ("remove", path) or ("rename", from, to) -> true, likewise
+---@param check_stack function  () -> nothing, or an error when the thread's stack is at its end
 ---@return table
-function M.make(modules, read_text, open_file, call)
+function M.make(modules, read_text, open_file, call, check_stack)
   local env = copy(G, "_VERSION", "assert", "collectgarbage", "error", "gcinfo", "ipairs", "next",
     "pairs", "pcall", "rawequal", "rawget", "rawset", "rawlen", "select", "setmetatable",
     "tonumber", "tostring", "type", "unpack", "xpcall", "arg")
@@ -376,10 +415,11 @@ function M.make(modules, read_text, open_file, call)
     env[name] = copy_all(G[name])
   end
   env.string.dump = refused "string.dump"
+  bound_recursion(env, check_stack)
 
   -- Methods of strings: a table that no script has, for Rille's modules use it too.
   local methods = copy_all(G.string)
-  methods.dump = env.string.dump
+  methods.dump, methods.gsub = env.string.dump, env.string.gsub
   getmetatable("").__index = methods
 
   -- rille.stdio may put another `print` in its place.

@@ -106,6 +106,38 @@ test("a task's coroutine is not resumed by a script, nor one that was another ta
   ]]
 end)
 
+test("functions that call themselves through C do not end the process", function()
+  run [[
+    local depth = 0
+    local function replace()
+      depth = depth + 1
+      return (("x"):gsub(".", replace))
+    end
+    local index = {}
+    setmetatable(index, { __index = function() return (string.gsub("x", ".", index)) end })
+    local function wrapped() coroutine.wrap(wrapped)() end
+    local function resumed() return assert(coroutine.resume(coroutine.create(resumed))) end
+    local function overflows()
+      fails("stack overflow", replace)
+      assert(depth > 100)
+      fails("stack overflow", string.gsub, "x", ".", index)
+      fails("stack overflow", wrapped)
+      fails("stack overflow", resumed)
+    end
+    overflows()
+    async.spawn(overflows):await()
+    local worker = require "rille.worker"
+    local ok, e = pcall(worker.run, function()
+      local function replace() return (("x"):gsub(".", replace)) end
+      return replace()
+    end)
+    assert(not ok and tostring(e):find "stack overflow")
+    fails("bad argument #3 to 'gsub'", function() return ("x"):gsub(".") end)
+    fails("bad argument #1 to 'wrap'", function() return coroutine.wrap() end)
+    assert(("abc"):gsub("%w", { a = "x" }) == "xbc" and ("aaa"):gsub("a", "b", 2) == "bba")
+  ]]
+end)
+
 -- ---- what runs on for ever ----------------------------------------------------------------------
 
 -- It ends by itself, with some error, and not by the guard of test.rille.
