@@ -84,7 +84,13 @@ function pass(co, ok, ...)
   return ok, ...
 end
 
+local check_stack
+
+--- From now on `check()` raises an error where a coroutine in a coroutine is one too many.
+function M.bound(check) check_stack = check end
+
 local function start(co, ...)
+  if check_stack then check_stack() end
   if parked[co] or not scripts_own[co] and belongs_to_task(co) then
     return false, "cannot resume non-suspended coroutine"
   end

@@ -343,7 +343,8 @@ local IS_TEXT = { string = true, number = true }
 
 -- What calls a script's functions from C may be called by them again and again.
 local function bound_recursion(env, check_stack)
-  local gsub, resume, wrap = env.string.gsub, env.coroutine.resume, env.coroutine.wrap
+  local gsub = env.string.gsub
+  trusted_require("rille.core.coroutine").bound(check_stack)
 
   local function bad(position, expected)
     error(("bad argument #%d to 'gsub' (%s expected)"):format(position, expected), 3)
@@ -360,20 +361,6 @@ local function bound_recursion(env, check_stack)
       bad(3, "string/function/table")
     end
     return gsub(text, pattern, replacement, most)
-  end
-
-  function env.coroutine.resume(...)
-    check_stack()
-    return resume(...)
-  end
-
-  function env.coroutine.wrap(...)
-    if type((...)) ~= "function" then return wrap(...) end
-    local go_on = wrap(...)
-    return function(...)
-      check_stack()
-      return go_on(...)
-    end
   end
 end
 

@@ -117,7 +117,13 @@ test("functions that call themselves through C do not end the process", function
     setmetatable(index, { __index = function() return (string.gsub("x", ".", index)) end })
     local function wrapped() coroutine.wrap(wrapped)() end
     local function resumed() return assert(coroutine.resume(coroutine.create(resumed))) end
+    local function generated()
+      return async.generator(function(yield)
+        for x in generated()() do yield(x) end
+      end)
+    end
     local function overflows()
+      fails("stack overflow", function() for _ in generated()() do end end)
       fails("stack overflow", replace)
       assert(depth > 100)
       fails("stack overflow", string.gsub, "x", ".", index)
