@@ -327,20 +327,37 @@ const char* next_piece(lua_State*, void* data, std::size_t* size) {
   return piece;
 }
 
-// load(text or function [, name [, mode [, environment]]]): Lua's own, the upvalue, reads
-// functions.
+// What the function at index 1 gives, which may be C's and so be stopped nowhere else. Index 5 is
+// for the piece.
+const char* call_for_piece(lua_State* L, void* data, std::size_t* size) {
+  constexpr std::size_t kCost = 20;
+  auto* source = static_cast<Source*>(data);
+  *size = 0;
+  if (source->deadline.passed(kCost)) {
+    source->is_late = true;
+    return nullptr;
+  }
+  lua_pushvalue(L, 1);
+  lua_call(L, 0, 1);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    return nullptr;
+  }
+  if (!lua_isstring(L, -1)) luaL_error(L, "reader function must return a string");
+  lua_replace(L, 5);
+  return lua_tolstring(L, 5, size);
+}
+
+// load(text or function [, name [, mode [, environment]]])
 int load(lua_State* L) {
   int n = lua_gettop(L);
-  if (lua_type(L, 1) != LUA_TSTRING) {
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, n, LUA_MULTRET);
-    return lua_gettop(L);
-  }
-  Source source{text_at(L, 1), Deadline(L), false};
+  bool is_text = lua_isstring(L, 1);
+  Source source{is_text ? text_at(L, 1) : Text{"=(load)", 0}, Deadline(L), false};
+  if (!is_text) luaL_checktype(L, 1, LUA_TFUNCTION);
   const char* name = luaL_optstring(L, 2, source.left.data);
   const char* mode = luaL_optstring(L, 3, nullptr);
-  int status = lua_loadx(L, next_piece, &source, name, mode);
+  lua_settop(L, 5);
+  int status = lua_loadx(L, is_text ? next_piece : call_for_piece, &source, name, mode);
   if (source.is_late) return raise_interruption(L);
   if (status != 0) {
     lua_pushnil(L);

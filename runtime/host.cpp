@@ -323,6 +323,7 @@ std::vector<Value> Runtime::Impl::run_main(const std::shared_ptr<Task::State>& m
 }
 
 void Runtime::Impl::count_lost(bool everything) {
+  Limits::Stretch stretch(scheduler->limits);  // for what a script is asked about its errors
   lua_pushboolean(L, everything);
   if (!call_main("flush_lost", 1, 1)) return;
   lost = static_cast<int>(lua_tointeger(L, -1));
@@ -609,25 +610,35 @@ void Runtime::post(std::function<void()> fn) {
 }
 
 void Runtime::interrupt(std::string_view reason) {
-  if (impl_->limits.interrupt(reason)) return;
-  // Once is enough, however often it is asked for meanwhile.
-  if (!impl_->is_cancel_asked.exchange(true)) impl_->cancel_soon(std::string(reason));
+  if (!impl_->limits.interrupt_or_keep(reason)) impl_->take_kept_soon();
 }
 
-// What waits is cancelled.
-void Runtime::Impl::cancel_soon(std::string reason) {
-  auto cancel = [here = weak_from_this(), reason = std::move(reason)] {
+void Runtime::Impl::take_kept_soon() {
+  // Once is enough, however often it is asked for meanwhile.
+  if (is_taken_soon.exchange(true)) return;
+  auto take = [here = weak_from_this()] {
     std::shared_ptr<Impl> impl = here.lock();
     if (!impl) return;
-    impl->is_cancel_asked = false;
-    if (impl->closed) return;
-    impl->protect([&](lua_State* l) {
+    impl->is_taken_soon = false;
+    if (!impl->closed) impl->limits.take_kept(impl->scheduler->anything_ready());
+  };
+  post_letter(home->mailbox, std::move(take), false);
+}
+
+// Cancels the script that the host runs; false if there is none.
+bool Runtime::Impl::cancel_script(const std::string& reason) {
+  bool done = true;
+  try {
+    protect([&](lua_State* l) {
       push_main(l, "cancel");
       lua_pushlstring(l, reason.data(), reason.size());
-      lua_call(l, 1, 0);
+      lua_call(l, 1, 1);
+      done = lua_toboolean(l, -1);
     });
-  };
-  post_letter(home->mailbox, std::move(cancel), false);
+  } catch (const Error& e) {
+    reporter.report(std::string("error when a script was cancelled: ") + e.what());
+  }
+  return done;
 }
 
 // ---- the end -----------------------------------------------------------------------------------

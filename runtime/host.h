@@ -110,8 +110,9 @@ struct Runtime::Impl : std::enable_shared_from_this<Runtime::Impl> {
   void count_lost(bool everything);
   std::shared_ptr<Task::State> start_file(bool is_main, const std::string& path,
                                           const std::vector<std::string>& args);
-  void cancel_soon(std::string reason);
-  std::atomic<bool> is_cancel_asked{false};
+  void take_kept_soon();
+  std::atomic<bool> is_taken_soon{false};
+  bool cancel_script(const std::string& reason);
   std::shared_ptr<Task::State> start_string(bool is_main, std::string_view code,
                                             std::string_view name);
   void push_script_arguments(lua_State* l, const std::vector<std::string>& own);

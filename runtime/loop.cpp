@@ -24,7 +24,7 @@ bool Scheduler::run() {
 }
 
 void Scheduler::drain_once() {
-  if (limits) limits->begin_slice();
+  if (limits) limits->begin_turns();
   lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
   if (lua_pcall(L_, 0, 0, 0) != 0) {
     // Only running out of memory between two tasks gets here.
@@ -60,6 +60,7 @@ bool Scheduler::run_all() {
     } else if (alive()) {
       poll(UV_RUN_ONCE);
     } else {
+      Limits::Stretch stretch(limits);
       lua_rawgeti(L_, LUA_REGISTRYINDEX, drain_ref_);
       lua_pushboolean(L_, 1);  // nothing can go on: see drain
       bool went_on = lua_pcall(L_, 1, 1, 0) == 0 && lua_toboolean(L_, -1);

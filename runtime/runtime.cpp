@@ -213,6 +213,8 @@ Runtime::Impl::Impl(Options given)
   if (limits.is_needed()) scheduler->limits = &limits;
   home->mailbox = scheduler->mailbox;
   home->impl = this;
+  limits.set_script([this](const std::string& reason) { return cancel_script(reason); },
+                    [this] { take_kept_soon(); });
   if (options.loop) {
     scheduler->run_with_loop([this](bool begins) { turn(begins); });
   }
@@ -261,6 +263,7 @@ Runtime::Impl::~Impl() = default;
 void Runtime::Impl::finish() {
   constexpr double kPatience = 10;
   collect();
+  limits.drop_kept();
   scheduler->turn(0);  // what was posted
   cancel_rest(true, kPatience);
   finished = true;

@@ -66,6 +66,7 @@ class Scheduler {
   void close();
 
   uv_loop_t* loop() const { return loop_; }
+  bool anything_ready() const { return in_batch_ || !ready_.empty(); }
   bool is_closing() const { return closing_; }
   void count_abandoned(int by) { abandoned_ += by; }
   void count_attached(int by);
@@ -131,7 +132,6 @@ class Scheduler {
   void open_batch(lua_State* L);
   void close_batch();
   void run_batch(lua_State* L);
-  bool anything_ready() const { return in_batch_ || !ready_.empty(); }
   void make_ready(Slot* k) {
     if (batch_open_) close_batch();
     ready_.push(Item(k));

@@ -115,7 +115,7 @@ void Limits::begin_slice() {
   if (!is_interruptible_ || depth_++ > 0) return;
   stopper_.attach(L_);
   turn_.fetch_add(1, std::memory_order_relaxed);
-  since_.store(uv_hrtime(), std::memory_order_relaxed);
+  since_.store(uv_hrtime());
   if (is_dormant_.load(std::memory_order_relaxed)) {
     std::lock_guard lock(mutex_);
     wake_.notify_all();
@@ -125,36 +125,90 @@ void Limits::begin_slice() {
 void Limits::end_slice() {
   if (!is_interruptible_ || --depth_ > 0) return;
   since_.store(0);
-  if (fired_) settle(L_);
+  if (!fired_) return;
+  bool keeps;
+  {
+    std::lock_guard lock(mutex_);
+    keeps = has_missed();
+    if (keeps) {
+      kept_reason_ = reason_;
+      is_kept_ = true;
+    }
+    settle(L_);
+  }
+  if (keeps) call_take_kept_soon_();
+}
+
+void Limits::begin_turns() {
+  begin_slice();
+  while (is_kept_) {
+    std::string reason;
+    {
+      std::lock_guard lock(mutex_);
+      if (!is_kept_.exchange(false)) break;
+      reason = std::move(kept_reason_);
+    }
+    if (cancel_script_(reason)) continue;
+    std::lock_guard lock(mutex_);
+    if (!L_ || !fire(std::move(reason), true)) continue;
+    keeps_ = true;
+    start_watching();
+    wake_.notify_all();
+  }
+}
+
+void Limits::take_kept(bool is_ready) {
+  std::string reason;
+  {
+    std::lock_guard lock(mutex_);
+    if (!is_kept_.exchange(false)) return;
+    reason = std::move(kept_reason_);
+  }
+  if (cancel_script_(reason) || !is_ready || !is_interruptible_) return;
+  std::lock_guard lock(mutex_);
+  if (is_kept_) return;
+  kept_reason_ = std::move(reason);
+  is_kept_ = true;
+}
+
+void Limits::drop_kept() {
+  std::lock_guard lock(mutex_);
+  is_kept_ = false;
 }
 
 int Limits::resume(lua_State* co, int nargs) {
-  if (co == condemned_) {
-    std::lock_guard lock(mutex_);
-    fire(condemned_reason_, true);
-  }
+  if (!condemned_.empty()) stop_again(co);
+  bool was_raised = raised_ != 0;
+  ++nested_;
   int status;
   {
     Memory::Enforced enforced(memory_.get());
     status = lua_resume(co, nargs);
   }
-  if (fired_.load(std::memory_order_relaxed) && settle(co) && status == LUA_YIELD) {
-    // It has caught that, and waits.
-    condemned_ = co;
-    condemned_reason_ = reason_;
+  --nested_;
+  if (fired_.load(std::memory_order_relaxed)) end_turn(co, status, was_raised);
+  if (status != LUA_YIELD && !condemned_.empty()) {
+    std::erase_if(condemned_, [co](const Condemned& c) { return c.co == co; });
   }
-  if (co == condemned_ && status != LUA_YIELD) condemned_ = nullptr;
   if (memory_ && memory_->take_failure()) collect(co);
   return status;
 }
 
 int Limits::call(lua_State* L, int nargs, int nresults, bool is_scripts) {
+  if (!is_scripts && fired_.load(std::memory_order_relaxed)) {
+    // A task was stopped that began in another one's turn. What the library does about it may take
+    // as long as what it did before.
+    std::lock_guard lock(mutex_);
+    fired_at_ = uv_hrtime();
+  }
+  ++nested_;
   int status;
   {
     Memory::Enforced enforced(is_scripts ? memory_.get() : nullptr);
     status = lua_pcall(L, nargs, nresults, 0);
   }
-  if (fired_.load(std::memory_order_relaxed)) settle(L);
+  --nested_;
+  if (fired_.load(std::memory_order_relaxed)) end_turn(L, status, true);
   if (memory_ && memory_->take_failure()) collect(L);
   return status;
 }
@@ -167,22 +221,52 @@ void Limits::collect(lua_State* L) {
   may_collect_ = end + (end - begin);
 }
 
-// The turn that was to be stopped is over, and the next one begins. True if it was interrupted.
-bool Limits::settle(lua_State* L) {
+// Something has ended, or waits, that was to be stopped; `was_raised`: in what had called it.
+void Limits::end_turn(lua_State* co, int status, bool was_raised) {
   std::lock_guard lock(mutex_);
-  if (!L_) return false;
+  if (!L_) return;
+  bool is_hit = is_interrupted_ && !was_raised && (raised_ != 0 || !keeps_);
+  if (nested_ > 0) {
+    is_hit = is_hit && raised_ != 0;
+  } else if (has_missed()) {
+    // What comes next is what runs now.
+    fired_turn_ = turn_.fetch_add(1, std::memory_order_relaxed) + 1;
+    fired_at_ = uv_hrtime();
+    if (since_ != 0) since_ = uv_hrtime();
+  } else {
+    settle(co);
+  }
+  if (is_hit && status == LUA_YIELD) condemned_.push_back({co, reason_});  // it has caught that
+}
+
+// The turn that was to be stopped is over, and the next one begins. REQUIRES: the lock.
+void Limits::settle(lua_State* L) {
+  if (!L_) return;
   fired_ = false;
+  is_interrupted_ = keeps_ = false;
   raised_ = 0;
   stopper_.stop_calling(L);
   turn_.fetch_add(1, std::memory_order_relaxed);
   if (since_ != 0) since_ = uv_hrtime();
-  return std::exchange(is_interrupted_, false);
+}
+
+// An interruption that must not get lost came when what it was for had just ended. REQUIRES: the
+// lock.
+bool Limits::has_missed() const { return L_ && is_interrupted_ && keeps_ && raised_ == 0; }
+
+void Limits::stop_again(lua_State* co) {
+  auto at = std::find_if(condemned_.begin(), condemned_.end(),
+                         [co](const Condemned& c) { return c.co == co; });
+  if (at == condemned_.end()) return;
+  std::lock_guard lock(mutex_);
+  fire(std::move(at->reason), true);
+  condemned_.erase(at);
 }
 
 // ---- stopping ----------------------------------------------------------------------------------
 
-// REQUIRES: the lock.
-void Limits::fire(std::string reason, bool interrupts) {
+// Says whether there is something to stop. REQUIRES: the lock.
+bool Limits::fire(std::string reason, bool interrupts) {
   if (!fired_) {
     reason_ = std::move(reason);
     fired_at_ = uv_hrtime();
@@ -192,19 +276,30 @@ void Limits::fire(std::string reason, bool interrupts) {
   fired_ = true;
   if (since_ == 0 || turn_ != fired_turn_) {  // it has ended just now, perhaps with its thread
     fired_ = false;
-    is_interrupted_ = false;
-    return;
+    is_interrupted_ = keeps_ = false;
+    return false;
   }
   stopper_.call_soon(on_hook);
+  return true;
 }
 
-bool Limits::interrupt(std::string_view reason) {
+bool Limits::interrupt(std::string_view reason, bool keeps) {
   std::lock_guard lock(mutex_);
-  if (!L_ || since_ == 0) return false;
-  fire(std::string(reason), true);
-  start_watching();
-  wake_.notify_all();
-  return true;
+  while (L_) {
+    if (since_ != 0 && fire(std::string(reason), true)) {
+      keeps_ |= keeps;
+      start_watching();
+      wake_.notify_all();
+      return true;
+    }
+    if (!keeps) return false;
+    kept_reason_ = reason;
+    is_kept_ = true;
+    // A turn that begins now sees that; one that has just begun may have looked before.
+    if (since_ == 0) return false;
+    is_kept_ = false;
+  }
+  return false;
 }
 
 void Limits::start_watching() {

@@ -72,10 +72,15 @@ function M.cancel_task(id, reason)
 end
 
 --- Cancels the main task, because of a signal. If there is a `before_cancel(reason)`, that sees to
--- it.
+-- it. False if there is none any more.
 function M.cancel(reason)
-  if M.before_cancel then return M.before_cancel(reason) end
-  if M.task then return M.task:cancel(reason) end
+  if M.before_cancel then
+    M.before_cancel(reason)
+    return true
+  end
+  if not M.task or M.task:done() then return false end
+  M.task:cancel(reason)
+  return true
 end
 
 -- Whether a task is, or was started under, one that the host has spawned.

@@ -56,6 +56,13 @@ const char* const kEndless[] = {
     "local s = 0 for i = 1, 1e300 do s = s + math.sin(i) end",
     "require('rille.async').finally(function() while true do end end, function() "
     "  while true do end end)",
+    "local async = require 'rille.async' "
+    "while true do async.spawn_eager(function() while true do end end) end",
+    "local async = require 'rille.async' "
+    "local function f() while true do async.spawn_eager(f) end end f()",
+    "local async = require 'rille.async' "
+    "while true do pcall(async.spawn_eager, function() pcall(function() while true do end end) "
+    "async.sleep(0) end) end",
 };
 
 }  // namespace
@@ -243,6 +250,50 @@ TEST_CASE("only the task that holds the loop up is stopped, and it may clean up"
   CHECK(outcome.kind == Outcome::kDone);
 }
 
+TEST_CASE("a task that was stopped in the turn of another is at its end, and cleans up",
+          "[limits]") {
+  Runtime runtime(with_slice(0.1));
+  Outcome outcome = run_script(runtime, R"lua(
+    local async, errors = require "rille.async", require "rille.errors"
+    local cleaned = false
+    local bad = async.spawn_eager(function()
+      async.finally(function() while true do end end, function() async.sleep(0) cleaned = true end)
+    end)
+    assert(not bad:done())
+    local ok, e = pcall(bad.await, bad)
+    assert(not ok and errors.is(e, "InterruptedError"), tostring(e))
+    assert(cleaned and bad:done())
+    -- The next turn is one of its own.
+    local n, stop = 0, async.time() + 0.05
+    while async.time() < stop do n = n + 1 end
+  )lua");
+  INFO(outcome.message);
+  CHECK(outcome.kind == Outcome::kDone);
+}
+
+TEST_CASE("load is stopped when it reads from a function of C", "[limits]") {
+  Runtime runtime(with_slice(0.05));
+  CHECK(
+      contains(run_script(runtime, "while true do load(os.time) end").message, "held the loop up"));
+  Outcome outcome = run_script(runtime, R"lua(
+    local pieces = { "return ", "1", 2, " + 1" }
+    local function next_piece() return table.remove(pieces, 1) end
+    assert(load(next_piece, "=x", "t", {})() == 13)
+    local fn, e = load(function() error("u", 0) end)
+    assert(not fn and e == "u")
+    fn, e = load(function() return {} end)
+    assert(not fn and e:find "reader function must return a string", e)
+    assert(type(load(function() end)) == "function")
+    fn, e = load(5)
+    assert(not fn and e == "[string \"5\"]:1: unexpected symbol near '5'", e)
+    fn, e = load(function() return "x =" end)
+    assert(not fn and e:find("=(load)", 1, true) == nil, e)
+    assert(not pcall(load) and not pcall(load, {}))
+  )lua");
+  INFO(outcome.message);
+  CHECK(outcome.kind == Outcome::kDone);
+}
+
 TEST_CASE("many runtimes of a process are stopped, each for itself", "[limits]") {
   std::vector<std::thread> threads;
   std::atomic<int> stopped{0}, went_on{0};
@@ -319,6 +370,72 @@ TEST_CASE("an interruption that comes when nothing runs does no harm later", "[l
   std::thread([&] { runtime.interrupt("late"); }).join();
   run_script(runtime, "require('rille.async').sleep(0)");
   CHECK(run_script(runtime, "require('rille.async').sleep(0) return 1").kind == Outcome::kDone);
+}
+
+TEST_CASE("an interruption that comes before a script begins is for that script", "[limits]") {
+  Runtime runtime;
+  runtime.interrupt("too early");
+  CHECK(contains(run_script(runtime, "while true do end").message, "too early"));
+  CHECK(run_script(runtime, "return 1").kind == Outcome::kDone);
+  // Nor does it matter where in the beginning it comes.
+  for (int round = 0; round < 100; ++round) {
+    std::thread other([&] {
+      std::this_thread::sleep_for(std::chrono::microseconds(round * 2));
+      runtime.interrupt("just now");
+    });
+    Outcome outcome = run_script(runtime, "while true do end");
+    other.join();
+    INFO(outcome.message);
+    CHECK(contains(outcome.message, "just now"));
+  }
+  CHECK(run_script(runtime, "return 1").kind == Outcome::kDone);
+}
+
+TEST_CASE("without a script, an interruption stops what is ready, or nothing", "[limits]") {
+  Runtime runtime;
+  rille::Task task = runtime.spawn_string("while true do end");
+  runtime.interrupt("too early");
+  while (!task.done()) runtime.poll();
+  CHECK_THROWS_WITH(task.result(), Catch::Contains("InterruptedError: too early"));
+  runtime.interrupt("late");
+  runtime.poll();
+  CHECK(run_script(runtime, "return 1").kind == Outcome::kDone);
+}
+
+TEST_CASE("an interruption stops what begins, ends or cleans up", "[limits]") {
+  for (const char* script :
+       {"local function f() end while true do async.spawn(f) async.sleep(0) end",
+        "while true do async.finally(function() end, function() end) end",
+        "while true do async.finally(function() error 'x' end, function() while true do end end) "
+        "end",
+        "local function f() while true do local co = coroutine.create(f) coroutine.resume(co) end "
+        "end f()",
+        "while true do pcall(async.gather, { error, error }) end",
+        "async.spawn(function() async.finally(function() async.sleep(100) end, function() "
+        "while true do end end) end) async.sleep(0) error 'enough of it'",
+        "while true do async.spawn_eager(function() while true do end end) end"}) {
+    INFO(script);
+    Options options;
+    options.on_report = [](const rille::Report&) {};
+    Runtime runtime(options);
+    std::atomic<bool> ended{false};
+    std::thread other([&] {
+      for (;;) {
+        std::this_thread::sleep_for(10ms);
+        if (ended) break;
+        runtime.interrupt("enough of it");
+      }
+    });
+    Outcome outcome =
+        run_script(runtime, std::string("local async = require 'rille.async' ") + script);
+    ended = true;
+    other.join();
+    INFO(outcome.message);
+    CHECK(outcome.kind != Outcome::kDone);  // cancelled, if it came between two turns
+    CHECK(contains(outcome.message, "enough of it"));
+    run_script(runtime, "return 1");  // the last one may have come at the very end
+    CHECK(run_script(runtime, "require('rille.async').sleep(0) return 1").kind == Outcome::kDone);
+  }
 }
 
 TEST_CASE("interruptions and the end of turns may meet at any point", "[limits]") {

@@ -301,7 +301,8 @@ RILLE_API struct uv_loop_s* rille_uv_loop(rille_runtime* runtime);
 RILLE_API void rille_post(rille_runtime* runtime, void (*fn)(void* data), void* data,
                           void (*free_data)(void*));
 /* Stops the Lua code that runs now, or else cancels the script of rille_run_file or
- * rille_run_string. Any thread. */
+ * rille_run_string, also one that is run next; without one, stops what is ready to run, if anything
+ * is. Any thread. */
 RILLE_API void rille_interrupt(rille_runtime* runtime, const char* reason);
 
 #ifdef __cplusplus

@@ -266,8 +266,11 @@ class RILLE_API Runtime {
   // Calls `fn` on the loop's thread, outside of Lua, in the order of the posts. Any thread. What
   // was posted when the runtime is closed is called before its tasks are cancelled, or not at all.
   void post(std::function<void()> fn);
-  // Stops the Lua code that runs now, with an error of kind "InterruptedError"; where none runs, it
-  // cancels the script of `run_file` or `run_string`, as `cancel` does. Any thread.
+  // Stops the Lua code that runs now, with an error of kind "InterruptedError". Where none runs, it
+  // cancels the script of `run_file` or `run_string`, as `cancel` does; one that has not begun yet
+  // never does, also if it is only run after this. Without such a script the next turn of what is
+  // ready to run is stopped; if nothing is when the loop comes to that, it is forgotten. Any
+  // thread.
   void interrupt(std::string_view reason);
 
   // ---- the end ---------------------------------------------------------------------------------
