@@ -134,17 +134,20 @@ void Scheduler::run_with_loop(std::function<void(bool)> around) {
   uv_idle_init(loop_, idle_handle_);
   prepare_->data = check_->data = this;
   uv_prepare_start(prepare_,
-                   [](uv_prepare_t* h) { static_cast<Scheduler*>(h->data)->host_turn(); });
-  uv_check_start(check_, [](uv_check_t* h) { static_cast<Scheduler*>(h->data)->host_turn(); });
+                   [](uv_prepare_t* h) { static_cast<Scheduler*>(h->data)->host_turn(true); });
+  uv_check_start(check_, [](uv_check_t* h) { static_cast<Scheduler*>(h->data)->host_turn(false); });
   uv_unref(reinterpret_cast<uv_handle_t*>(prepare_));
   uv_unref(reinterpret_cast<uv_handle_t*>(check_));
   hosted_ = polling_ = true;
 }
 
-// Before the host's loop sleeps, and after: tasks have their turn.
-void Scheduler::host_turn() {
+// Before the host's loop sleeps, and after: tasks have their turn. Those who run just before may
+// have asked for a call before it sleeps themselves, which libuv keeps for the next round: that is
+// to come at once.
+void Scheduler::host_turn(bool sleeps_next) {
   if (driving_) return;
-  if (anything_ready()) {
+  bool has_run = anything_ready();
+  if (has_run) {
     around_(true);
     polling_ = false;
     drain_once();
@@ -152,7 +155,7 @@ void Scheduler::host_turn() {
     polling_ = true;
     around_(false);
   }
-  if (anything_ready()) {
+  if (anything_ready() || (has_run && sleeps_next)) {
     wake_loop();
   } else {
     uv_idle_stop(idle_handle_);

@@ -144,7 +144,7 @@ class Scheduler {
   void drop_early();
   void poll(uv_run_mode mode);
   void wake_loop();
-  void host_turn();
+  void host_turn(bool sleeps_next);
   bool alive();
   bool has_mail() const { return mailbox->any.load(std::memory_order_relaxed); }
 

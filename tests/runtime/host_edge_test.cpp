@@ -401,6 +401,49 @@ TEST_CASE("a host's handles on its loop go on when a runtime on it is closed") {
   CHECK(uv_loop_close(&loop) == 0);
 }
 
+TEST_CASE("parts of a response go out before a host's loop waits, whatever has woken their task") {
+  uv_loop_t loop;
+  uv_loop_init(&loop);
+  {
+    Runtime runtime({.loop = &loop});
+    for (const char* version : {"false", "true"}) {
+      runtime.set("http2", std::string(version) == "true");
+      Task task = runtime.spawn_string(R"lua(
+        local async, http = require "rille.async", require "rille.http"
+        local seen = async.Event()
+        local function answer()
+          local n = 0
+          return http.response { stream = function()
+            n = n + 1
+            if n == 3 then return nil end
+            -- A timer comes before all else in a turn of the loop.
+            if n == 1 then async.sleep(0.001) else seen:wait() end
+            return "part"
+          end }
+        end
+        local server = http.serve { handler = answer, host = "127.0.0.1", port = 0 }
+        local session = http.Session { http2 = http2 and "prior" or false }
+        local text = ""
+        local ok, e = pcall(async.timeout, 10, function()
+          local r = session:get(("http://127.0.0.1:%d/"):format(server.port), { stream = true })
+          for piece in r:chunks() do
+            text = text .. piece
+            seen:set()
+          end
+        end)
+        session:close()
+        server:close()
+        assert(ok, e)
+        return text
+      )lua");
+      task.on_done([&](const Task&) { uv_stop(&loop); });
+      uv_run(&loop, UV_RUN_DEFAULT);
+      CHECK(task.result().at(0) == "partpart");
+    }
+  }
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
 // ---- threads and processes ---------------------------------------------------------------------
 
 TEST_CASE("a runtime may go from thread to thread, as long as it is in one at a time") {
