@@ -26,6 +26,15 @@ void check_usable(const Runtime::Impl* impl, const char* what) {
   if (impl->finished) fail_state(std::string(what) + ": the runtime has come to its end");
 }
 
+void check_name(std::string_view name, const char* what) {
+  if (!name.empty() && name.front() != '.' && name.back() != '.' &&
+      name.find("..") == std::string_view::npos) {
+    return;
+  }
+  throw Error("TypeError", std::string("bad argument #1 to '") + what + "' ('" + std::string(name) +
+                               "' is no name, and no names with dots between them)");
+}
+
 // Leaves the table that holds the last part of a dotted name, and returns that part. Without
 // `make` it is nil if there is none.
 std::string push_place(lua_State* L, std::string_view name, bool make) {
@@ -234,7 +243,13 @@ void Runtime::Impl::run_until(Task::State* task) {
   }
   awaited = 0;
   call_main_with("host_waits", false);
+  tell_host();
   if (!task->done) throw Error("DeadlockError", "nothing is left that could wake the task");
+}
+
+// What was to be called when something ended, or was given up, is called before the host goes on.
+void Runtime::Impl::tell_host() {
+  if (scheduler->has_mail()) deliver_letters(scheduler.get());
 }
 
 void Runtime::Impl::call_main_with(const char* function, bool value) {
@@ -312,6 +327,7 @@ std::vector<Value> Runtime::Impl::run_main(const std::shared_ptr<Task::State>& m
   // What the script left running may clean up, and what that leaves too.
   cancel_rest(false, 0);
   call_main_with("at_the_end", false);
+  tell_host();
   if (main->done) {
     fetch(main.get(), wants_results);
   } else {
@@ -514,6 +530,7 @@ void Task::on_done(std::function<void(Task&)> fn) {
 void Runtime::define_body(std::string_view name, detail::Body body) {
   Inside inside(impl_.get());
   check_open(impl_.get(), "define");
+  check_name(name, "define");
   set_global(impl_.get(), name, [&](lua_State* l) {
     push_function(l, impl_.get(), last_part(name), std::move(body), false, nullptr);
   });
@@ -522,6 +539,7 @@ void Runtime::define_body(std::string_view name, detail::Body body) {
 void Runtime::define_waiting(std::string_view name, detail::Body body) {
   Inside inside(impl_.get());
   check_open(impl_.get(), "define_async");
+  check_name(name, "define_async");
   set_global(impl_.get(), name, [&](lua_State* l) {
     push_function(l, impl_.get(), last_part(name), std::move(body), true, nullptr);
   });
@@ -530,6 +548,7 @@ void Runtime::define_waiting(std::string_view name, detail::Body body) {
 void Runtime::make_class(const void* type, std::string_view name) {
   Inside inside(impl_.get());
   check_open(impl_.get(), "define_class");
+  check_name(name, "define_class");
   impl_->protect([&](lua_State* l) { push_class(l, type, last_part(name)); });
 }
 
@@ -555,6 +574,7 @@ void Runtime::class_method(const void* type, std::string_view name, detail::Body
 Value Runtime::get(std::string_view name) {
   Inside inside(impl_.get());
   check_open(impl_.get(), "get");
+  check_name(name, "get");
   impl_->collect();
   Value result;
   impl_->protect([&](lua_State* l) {
@@ -570,6 +590,7 @@ Value Runtime::get(std::string_view name) {
 void Runtime::set(std::string_view name, Value value) {
   Inside inside(impl_.get());
   check_open(impl_.get(), "set");
+  check_name(name, "set");
   impl_->collect();
   set_global(impl_.get(), name, [&](lua_State* l) { ValueAccess::push(l, impl_.get(), value); });
 }
@@ -584,6 +605,7 @@ void Runtime::run() {
   impl_->call_main_with("host_waits", true);
   impl_->scheduler->run();
   impl_->call_main_with("host_waits", false);
+  impl_->tell_host();
 }
 
 bool Runtime::poll(double budget_seconds) {

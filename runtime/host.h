@@ -107,6 +107,7 @@ struct Runtime::Impl : std::enable_shared_from_this<Runtime::Impl> {
   // reported. REQUIRES: no Lua runs.
   bool call_main(const char* function, int nargs, int nresults);
   void call_main_with(const char* function, bool value);
+  void tell_host();
   void count_lost(bool everything);
   std::shared_ptr<Task::State> start_file(bool is_main, const std::string& path,
                                           const std::vector<std::string>& args);

@@ -10,6 +10,7 @@
 #include <functional>
 #include <lua.hpp>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "mailbox.h"
@@ -69,6 +70,12 @@ class Scheduler {
   bool anything_ready() const { return in_batch_ || !ready_.empty(); }
   bool is_closing() const { return closing_; }
   void count_abandoned(int by) { abandoned_ += by; }
+  // Whether other threads have posted or completed something.
+  bool has_mail() const { return mailbox->any.load(std::memory_order_relaxed); }
+  // True in what a host's loop calls for its descriptors; other callbacks of its are not noticed.
+  bool is_in_callback() const { return in_callbacks_; }
+  // False if this is certainly not the thread that runs the loop: another one does just now.
+  bool may_be_its_thread() const { return !driving_ || driver_ == std::this_thread::get_id(); }
   void count_attached(int by);
 
   // For waiters: waiter.cpp.
@@ -146,7 +153,6 @@ class Scheduler {
   void wake_loop();
   void host_turn(bool sleeps_next);
   bool alive();
-  bool has_mail() const { return mailbox->any.load(std::memory_order_relaxed); }
 
   // Waits: wait.cpp.
   Slot* slot(uint32_t index) { return slots_.at(index); }
@@ -222,9 +228,11 @@ class Scheduler {
   int abandoned_ = 0;  // operations that nobody waits for any more
   uint64_t waits_ = 0;
   bool stopped_ = false;
-  bool polling_ = false;  // inside uv_run, ours or the host's
-  bool hosted_ = false;   // the host runs the loop
-  bool driving_ = false;  // but for now we do
+  bool polling_ = false;       // inside uv_run, ours or the host's
+  bool hosted_ = false;        // the host runs the loop
+  bool driving_ = false;       // but for now we do
+  std::thread::id driver_;     // on this thread
+  bool in_callbacks_ = false;  // of the host's loop, for descriptors
   bool closing_ = false;
   std::function<void(bool)> around_;
   uv_prepare_t* prepare_ = nullptr;  // these only with a host's loop

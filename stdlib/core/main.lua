@@ -58,11 +58,20 @@ function M.start(id, is_main, fn, ...)
   end
 end
 
---- The host does not hold the task any more.
-function M.release(id)
+local function let_go(id)
   local t = held[id]
   held[id] = nil
-  if t and t[10] then t[10].of_host = nil end
+  local x = t and t[10]
+  if x then x.of_host = nil end
+  return x
+end
+
+--- The host does not hold the task any more, and will not ask for its error.
+function M.release(id)
+  local x = let_go(id)
+  if not x then return end
+  x.dropped = true
+  if x.lose then x.lose() end
 end
 
 --- Cancels a task of the host's.
@@ -175,7 +184,7 @@ end
 -- `describe` says. It is the host's from here on.
 function M.outcome(id)
   local t = held[id]
-  M.release(id)
+  let_go(id)
   if id == main_id then main_id, M.task = nil, nil end
   local state = t[2]
   if state == 1 then return "done", t[3] end

@@ -103,7 +103,12 @@ task.watch_lost = function(t)
   x.sentinel = when_collected(function() lose(record, t) end)
   x.lost = function()
     watched[record] = nil
-    x.sentinel, x.lost = nil, nil
+    x.sentinel, x.lost, x.lose = nil, nil, nil
+  end
+  if x.dropped then
+    lose(record, t)
+  elseif x.of_host then
+    x.lose = function() lose(record, t) end
   end
 end
 

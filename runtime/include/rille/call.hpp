@@ -62,12 +62,8 @@ struct Parameter {
   static Type take(Call& call, int position) {
     Value v = call.argument(position, want(), As<Type>::kName);
     if (!As<Type>::is(v)) {
-      if constexpr (kIsNumber<Type> && std::is_integral_v<Type>) {
-        if (v.template is<double>()) {
-          double n = v.template as<double>();
-          call.bad_argument(position, n == std::floor(n) ? "number out of range"
-                                                         : "number has no integer representation");
-        }
+      if (v.is_table() || v.template is<double>()) {
+        call.bad_argument(position, Mismatch<Type>::text(v));
       }
       call.bad_type(position, As<Type>::kName);
     }
@@ -192,6 +188,12 @@ struct Signature<R (C::*)(A...) const noexcept> : Signature<R(A...)> {
 };
 template <class R, class... A>
 struct Signature<std::function<R(A...)>> : Signature<R(A...)> {};
+
+// A callable that is kept: it need not be one that can be copied.
+template <class F>
+std::shared_ptr<std::decay_t<F>> keep(F&& f) {
+  return std::make_shared<std::decay_t<F>>(std::forward<F>(f));
+}
 
 // Calls `f(given..., arguments...)`. `Skip` of f's parameters are among the given; the others are
 // taken from the call.

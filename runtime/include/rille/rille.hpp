@@ -216,8 +216,8 @@ class RILLE_API Runtime {
   // becomes an error of kind "Error", or of a rille::Error's own kind.
   template <class F>
   void define(std::string_view name, F&& f) {
-    define_body(name, [f = std::forward<F>(f)](detail::Call& call) mutable {
-      detail::call_with<0>(call, f);
+    define_body(name, [f = detail::keep(std::forward<F>(f))](detail::Call& call) {
+      detail::call_with<0>(call, *f);
     });
   }
 
@@ -225,12 +225,12 @@ class RILLE_API Runtime {
   // nothing; the task that called it sleeps until the completion is resolved, or fails.
   template <class F>
   void define_async(std::string_view name, F&& f) {
-    define_waiting(name, [f = std::forward<F>(f)](detail::Call& call) mutable {
+    define_waiting(name, [f = detail::keep(std::forward<F>(f))](detail::Call& call) {
       // As the function takes it: by value or by reference.
       using First =
           std::tuple_element_t<0, typename detail::Signature<std::remove_cvref_t<F>>::Parameters>;
       Completion completion = *call.completion;
-      detail::call_with<1>(call, f, static_cast<First&&>(completion));
+      detail::call_with<1>(call, *f, static_cast<First&&>(completion));
     });
   }
 
@@ -334,7 +334,7 @@ class ClassBuilder {
   template <class F>
   ClassBuilder& factory(F f) {
     runtime_->class_constructor(kType, name_,
-                                [f = std::move(f)](Call& call) mutable { call_with<0>(call, f); });
+                                [f = keep(std::move(f))](Call& call) { call_with<0>(call, *f); });
     return *this;
   }
 
@@ -343,14 +343,14 @@ class ClassBuilder {
   ClassBuilder& method(std::string_view name, F f) {
     runtime_->class_method(
         kType, name,
-        [f = std::move(f)](Call& call) mutable {
+        [f = keep(std::move(f))](Call& call) {
           std::shared_ptr<T> self = std::static_pointer_cast<T>(call.self(kType));
           if constexpr (std::is_member_function_pointer_v<F>) {
-            call_with<0>(call, f, *self);
+            call_with<0>(call, *f, *self);
           } else if constexpr (kTakesPointer<F, 0>) {
-            call_with<1>(call, f, self);
+            call_with<1>(call, *f, self);
           } else {
-            call_with<1>(call, f, *self);
+            call_with<1>(call, *f, *self);
           }
         },
         false);
@@ -363,15 +363,15 @@ class ClassBuilder {
   ClassBuilder& waiting(std::string_view name, F f) {
     runtime_->class_method(
         kType, name,
-        [f = std::move(f)](Call& call) mutable {
+        [f = keep(std::move(f))](Call& call) {
           std::shared_ptr<T> self = std::static_pointer_cast<T>(call.self(kType));
           Completion completion = *call.completion;
           if constexpr (std::is_member_function_pointer_v<F>) {
-            call_with<1>(call, f, *self, std::move(completion));
+            call_with<1>(call, *f, *self, std::move(completion));
           } else if constexpr (kTakesPointer<F, 1>) {
-            call_with<2>(call, f, std::move(completion), self);
+            call_with<2>(call, *f, std::move(completion), self);
           } else {
-            call_with<2>(call, f, std::move(completion), *self);
+            call_with<2>(call, *f, std::move(completion), *self);
           }
         },
         true);

@@ -73,8 +73,14 @@ struct Object {
   std::shared_ptr<void> pointer;
 };
 
+// What T is among values: As<T>::is(value), As<T>::get(value), As<T>::kName.
 template <class T>
-struct As;  // what T is among values: As<T>::is(value), As<T>::get(value), As<T>::kName
+struct As {
+  static_assert(sizeof(T) == 0, "rille: no value can be converted to this type");
+};
+
+template <class T>
+struct Mismatch;  // why a value is no T: Mismatch<T>::text(value)
 
 template <class T>
 inline constexpr bool kIsNumber = std::is_arithmetic_v<T> && !std::is_same_v<T, bool>;
@@ -146,7 +152,7 @@ class RILLE_API Value {
   // value does.
   template <class T>
   T as() const {
-    if (!detail::As<T>::is(*this)) detail::throw_type_error(detail::As<T>::kName, *this);
+    if (!detail::As<T>::is(*this)) throw Error("TypeError", detail::Mismatch<T>::text(*this));
     return detail::As<T>::get(*this);
   }
 
@@ -320,6 +326,48 @@ struct As<std::shared_ptr<T>> {
   }
   static std::shared_ptr<T> get(const Value& v) {
     return std::static_pointer_cast<T>(v.object()->pointer);
+  }
+};
+
+// REQUIRES, of all of these: the value is no T.
+template <class T>
+struct Mismatch {
+  static std::string text(const Value& v) {
+    if constexpr (kIsNumber<T> && std::is_integral_v<T>) {
+      if (v.is<double>()) {
+        double n = v.as<double>();
+        return n == std::floor(n) ? "number out of range" : "number has no integer representation";
+      }
+    }
+    return std::string(As<T>::kName) + " expected, got " + v.type_name();
+  }
+};
+
+template <class T>
+struct Mismatch<std::optional<T>> : Mismatch<T> {};
+
+template <class T>
+struct Mismatch<std::vector<T>> {
+  static std::string text(const Value& v) {
+    if (!v.is_table()) return std::string("table expected, got ") + v.type_name();
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      const Value& item = v.items()[i];
+      if (!As<T>::is(item)) return "item " + std::to_string(i + 1) + ": " + Mismatch<T>::text(item);
+    }
+    return "list expected, got a table with other keys";
+  }
+};
+
+template <class T>
+struct Mismatch<std::map<std::string, T>> {
+  static std::string text(const Value& v) {
+    if (!v.is_table()) return std::string("table expected, got ") + v.type_name();
+    for (const auto& [key, value] : v.fields()) {
+      if (key.template is<std::string>() && !As<T>::is(value)) {
+        return "field '" + key.template as<std::string>() + "': " + Mismatch<T>::text(value);
+      }
+    }
+    return "table with strings as its keys expected, got one with others";
   }
 };
 
