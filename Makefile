@@ -55,7 +55,7 @@ asan:
 tsan:
 	@tools/setup.sh build test
 	$(call build_preset,tsan,build-tsan)
-	@ctest --preset tsan -j $(JOBS) $(CTEST_FLAGS) -R '(stdlib/worker|bindings/worker|runtime/waiter|runtime/pool|runtime/host)'
+	@ctest --preset tsan -j $(JOBS) $(CTEST_FLAGS) -R '(stdlib/worker|bindings/worker|runtime/waiter|runtime/module|runtime/lifetime|runtime/pool|runtime/host)'
 
 # Valgrind runs programs 20 to 50 times slower: the C++ tests, less those tagged [slow], and those of
 # limits of time.

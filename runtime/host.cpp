@@ -125,6 +125,13 @@ Running::Running(Runtime::Impl* impl, const char* what) : impl_(impl) {
   if (impl->running || impl->active) {
     fail_state(std::string(what) + ": the runtime runs already, and this is inside of it");
   }
+#ifndef NDEBUG
+  // libuv's loop cannot run inside of itself, which nobody else would notice.
+  if (impl->scheduler->is_in_callback()) {
+    std::fprintf(stderr, "rille: fatal: %s: this is a callback of the host's loop\n", what);
+    std::abort();
+  }
+#endif
   impl->running = true;
 }
 

@@ -11,6 +11,7 @@ namespace rille {
 
 bool Scheduler::run() {
   stopped_ = false;
+  driver_ = std::this_thread::get_id();
   driving_ = true;
   polling_ = false;
   pools->stay_awake();
@@ -87,6 +88,7 @@ void Scheduler::poll(uv_run_mode mode) {
 bool Scheduler::turn(double budget) {
   double end = budget > 0 ? now() + budget : 0;
   stopped_ = false;
+  driver_ = std::this_thread::get_id();
   driving_ = true;
   polling_ = false;
   // The loop has to look at its descriptors even if nothing in it is alive.
@@ -133,9 +135,16 @@ void Scheduler::run_with_loop(std::function<void(bool)> around) {
   uv_check_init(loop_, check_);
   uv_idle_init(loop_, idle_handle_);
   prepare_->data = check_->data = this;
-  uv_prepare_start(prepare_,
-                   [](uv_prepare_t* h) { static_cast<Scheduler*>(h->data)->host_turn(true); });
-  uv_check_start(check_, [](uv_check_t* h) { static_cast<Scheduler*>(h->data)->host_turn(false); });
+  uv_prepare_start(prepare_, [](uv_prepare_t* h) {
+    auto* s = static_cast<Scheduler*>(h->data);
+    s->host_turn(true);
+    s->in_callbacks_ = true;
+  });
+  uv_check_start(check_, [](uv_check_t* h) {
+    auto* s = static_cast<Scheduler*>(h->data);
+    s->in_callbacks_ = false;
+    s->host_turn(false);
+  });
   uv_unref(reinterpret_cast<uv_handle_t*>(prepare_));
   uv_unref(reinterpret_cast<uv_handle_t*>(check_));
   hosted_ = polling_ = true;

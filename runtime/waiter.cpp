@@ -28,18 +28,23 @@ void note_gone(const rille_waiter* w) {
   std::lock_guard lock(alive().mutex);
   alive().waiters.erase(w);
 }
-void check_first(const rille_waiter* w) {
+void stop_at(const char* what) {
+  std::fprintf(stderr, "rille: fatal: a waiter was completed %s\n", what);
+  std::abort();
+}
+void check_completion(const rille_waiter* w) {
   {
     std::lock_guard lock(alive().mutex);
-    if (alive().waiters.count(w) && !w->push) return;
+    if (!alive().waiters.count(w) || w->push) stop_at("twice");
   }
-  std::fprintf(stderr, "rille: fatal: a waiter was completed twice\n");
-  std::abort();
+  if (w->scheduler && !w->scheduler->may_be_its_thread()) {
+    stop_at("on another thread than the loop's: rille_complete_from_thread does that");
+  }
 }
 #else
 void note_made(const rille_waiter*) {}
 void note_gone(const rille_waiter*) {}
-void check_first(const rille_waiter*) {}
+void check_completion(const rille_waiter*) {}
 #endif
 
 // What is pushed for a completion that has nothing to push.
@@ -229,7 +234,7 @@ int rille_park(lua_State* L, rille_waiter* w) {
 }
 
 void rille_complete(rille_waiter* w, int (*push)(lua_State*, void*), void* data) {
-  check_first(w);
+  check_completion(w);
   if (!push) push = push_nothing;
   if (w->push) {  // a second time
     push(nullptr, data);

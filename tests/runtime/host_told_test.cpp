@@ -1,11 +1,16 @@
 // rille.hpp: when a host is told what, and in which words.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <array>
 #include <catch2/catch.hpp>
 #include <map>
 #include <memory>
 #include <optional>
 #include <rille/rille.hpp>
 #include <string>
-#include <thread>
 #include <vector>
 
 using rille::Completion;
@@ -169,3 +174,49 @@ TEST_CASE("a name is one of a global, or of a field") {
   CHECK(message_of([&] { runtime.set("a..b", 1); }) ==
         "bad argument #1 to 'set' ('a..b' is no name, and no names with dots between them)");
 }
+
+#ifndef NDEBUG
+namespace {
+
+// What a process prints on stderr that f() ends by abort().
+template <class F>
+std::string last_words(F&& f) {
+  std::array<int, 2> channel{};
+  REQUIRE(pipe(channel.data()) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    dup2(channel[1], STDERR_FILENO);
+    signal(SIGABRT, SIG_DFL);
+    alarm(30);
+    f();
+    _exit(0);
+  }
+  close(channel[1]);
+  std::string text;
+  std::array<char, 256> part{};
+  for (ssize_t n; (n = read(channel[0], part.data(), part.size())) > 0;) {
+    text.append(part.data(), static_cast<std::size_t>(n));
+  }
+  close(channel[0]);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT));
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("a runtime that is closed in a callback of its loop stops a build for debugging") {
+  std::string text = last_words([] {
+    uv_loop_t loop;
+    uv_loop_init(&loop);
+    Runtime runtime(Options{.loop = &loop});
+    uv_async_t async;
+    uv_async_init(&loop, &async, [](uv_async_t* h) { static_cast<Runtime*>(h->data)->close(); });
+    async.data = &runtime;
+    uv_async_send(&async);
+    uv_run(&loop, UV_RUN_ONCE);
+  });
+  CHECK(text == "rille: fatal: close: this is a callback of the host's loop\n");
+}
+#endif
