@@ -2,6 +2,7 @@
 
 #include <rille/builtin.hpp>
 #include <rille/module.hpp>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 
@@ -258,9 +259,16 @@ class Channel::Search {
     if (is_new) {
       found_.push_back(std::move(channel));
       places_.emplace_back();
-      locks_.emplace_back(found_.back()->mutex_);
+      locks_.push_back(lock(found_.back()->mutex_));
     }
     return entry->second;
+  }
+
+  // They are locked in any order: who else has one has it for moments, and no other meanwhile.
+  static std::unique_lock<std::mutex> lock(std::mutex& mutex) {
+    std::unique_lock locked(mutex, std::try_to_lock);
+    while (!locked.owns_lock() && !locked.try_lock()) std::this_thread::yield();
+    return locked;
   }
 
   template <class Function>
