@@ -30,6 +30,17 @@ end
 if os and os.execute then os.execute = core.unblocked(os.execute) end -- luacheck: ignore 122
 if io and io.popen then io.popen = core.unblocked(io.popen) end -- luacheck: ignore 122
 
+-- All threads of the process print to one stream, which the interpreter's own `print` gives away
+-- after each word.
+if io then
+  local stdout = io.stdout
+  function print(...) -- luacheck: ignore 121
+    local words = { ... }
+    for i = 1, select("#", ...) do words[i] = tostring(words[i]) end
+    stdout:write(table.concat(words, "\t") .. "\n")
+  end
+end
+
 return function()
   core.on_cancel(job.cancel)
   while take() do
