@@ -48,7 +48,7 @@ const char* const kLong[] = {
 
 }  // namespace
 
-TEST_CASE("calls that would take hours are stopped", "[guarded]") {
+TEST_CASE("calls that would take hours are stopped", "[guarded][limits]") {
   for (const char* script : kLong) {
     INFO(script);
     Options options = with_slice(0.1);
@@ -66,7 +66,7 @@ TEST_CASE("calls that would take hours are stopped", "[guarded]") {
   }
 }
 
-TEST_CASE("they are stopped in a sandbox by an interruption, too", "[guarded]") {
+TEST_CASE("they are stopped in a sandbox by an interruption, too", "[guarded][limits]") {
   Options options;
   options.permissions = rille::Permissions::none();
   options.on_report = [](const rille::Report&) {};
@@ -80,7 +80,7 @@ TEST_CASE("they are stopped in a sandbox by an interruption, too", "[guarded]") 
   CHECK(contains(outcome.message, "enough of it"));
 }
 
-TEST_CASE("patterns mean what they mean to the interpreter", "[guarded]") {
+TEST_CASE("patterns mean what they mean to the interpreter", "[guarded][limits]") {
   Runtime runtime(with_slice(30));
   Outcome outcome = run_script(runtime, R"lua(
     local stock = {}
@@ -173,7 +173,7 @@ TEST_CASE("patterns mean what they mean to the interpreter", "[guarded]") {
   CHECK(outcome.kind == Outcome::kDone);
 }
 
-TEST_CASE("tables are sorted as the interpreter does it, and stay whole", "[guarded]") {
+TEST_CASE("tables are sorted as the interpreter does it, and stay whole", "[guarded][limits]") {
   Runtime runtime(with_slice(30));
   Outcome outcome = run_script(runtime, R"lua(
     local _, stock = debug.getupvalue(table.sort, 1)

@@ -192,7 +192,7 @@ TEST_CASE("memory may run out at any point: http", "[memory]") {
 }
 
 // What a script makes others hold.
-TEST_CASE("bytes outside of the interpreter are kept under the ceiling", "[memory]") {
+TEST_CASE("bytes outside of the interpreter are kept under the ceiling", "[memory][limits]") {
   const char* const scripts[] = {
       // Writes that their tasks have given up.
       "local l = net.listen { port = 0 } "
