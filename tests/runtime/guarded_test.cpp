@@ -10,17 +10,6 @@ using rille::Runtime;
 
 namespace {
 
-Options with_slice(double seconds) {
-  Options options;
-  options.slice_limit = seconds;
-  options.on_report = [](const rille::Report&) {};
-  return options;
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 // What would take hours in one call.
 const char* const kLong[] = {
     "return text:find(many)",

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "scheduler.h"
+#include "support/runtime_fixture.hpp"
 
 using rille::Completion;
 using rille::Error;
@@ -27,17 +28,6 @@ using rille::Task;
 using rille::Value;
 
 namespace {
-
-template <class F>
-Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e;
-  }
-  FAIL("nothing was thrown");
-  return Error("", "");
-}
 
 std::string message_of(Runtime& runtime, const std::string& code) {
   return error_of([&] { runtime.run_string(code, "=s"); }).message();

@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "support/runtime_fixture.hpp"
+
 using rille::Completion;
 using rille::Error;
 using rille::Options;
@@ -22,18 +24,6 @@ using rille::Task;
 using rille::Value;
 
 namespace {
-
-// The error that f() throws.
-template <class F>
-Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e;
-  }
-  FAIL("nothing was thrown");
-  return Error("", "");
-}
 
 double number(Runtime& runtime, const std::string& code) {
   return runtime.run_string(code).at(0).as<double>();

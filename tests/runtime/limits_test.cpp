@@ -24,17 +24,6 @@ Options with_memory(std::size_t bytes) {
   return options;
 }
 
-Options with_slice(double seconds) {
-  Options options;
-  options.slice_limit = seconds;
-  options.on_report = [](const rille::Report&) {};
-  return options;
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 // What would run for ever.
 const char* const kEndless[] = {
     "while true do end",

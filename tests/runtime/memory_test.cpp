@@ -28,10 +28,6 @@ struct Limited {
   }
 };
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 // What only a fault of the runtime's would make it say.
 bool is_internal(const std::string& text) {
   for (const char* part : {"attempt to", "error in the runtime", "error between two tasks",

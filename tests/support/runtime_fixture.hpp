@@ -28,6 +28,30 @@ inline Outcome run_script(rille::Runtime& runtime, const std::string& code,
   return outcome;
 }
 
+// The error that f() throws.
+template <class F>
+rille::Error error_of(F&& f) {
+  try {
+    f();
+  } catch (const rille::Error& e) {
+    return e;
+  }
+  FAIL("nothing was thrown");
+  return rille::Error("", "");
+}
+
+// A runtime whose scripts may hold the loop for so long, and that prints nothing.
+inline rille::Options with_slice(double seconds) {
+  rille::Options options;
+  options.slice_limit = seconds;
+  options.on_report = [](const rille::Report&) {};
+  return options;
+}
+
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 class RuntimeFixture {
  public:
   rille::Runtime runtime;
